@@ -1,0 +1,363 @@
+/* The public functions: views of the arrays, the targets checked before anything is written, rows shared out over the
+ * threads in groups whose sums are added in a fixed order.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/rows.h"
+#include "parallel.h"
+
+/* Rows are shared out in groups of about LOGITS_PER_GROUP logits, at most MAX_GROUPS of them; a function of the shape
+ * alone, so that the order in which losses are added is too. */
+enum { LOGITS_PER_GROUP = 8192, ROWS_PER_GROUP = 32, MAX_GROUPS = 8192, GROUPS_ON_STACK = 64 };
+
+/* Logits from which another thread is worth waking: a wake-up and a wait cost some 10 us here, which is what
+ * 32,768 logits take one thread. */
+enum { LOGITS_PER_THREAD = 16384 };
+
+/* ---- views ---------------------------------------------------------------------------------------------------- */
+
+enum { MAX_ARRAYS = 5 };
+
+typedef struct {
+    xent_layout layout;
+    xent_view views[MAX_ARRAYS];
+    const xent_array *arrays[MAX_ARRAYS];
+    int n;
+} geometry;
+
+static const xent_view *add_array(geometry *g, const xent_array *array) {
+    if (!array || !array->data) return NULL;
+    xent_view *view = &g->views[g->n];
+    g->arrays[g->n++] = array;
+    view->data = array->data, view->type = array->type, view->swapped = array->swapped;
+    return view;
+}
+
+/* Append axis i to one of the layout's two lists of axes, or merge it into the last one there. */
+static void add_axis(geometry *g, ptrdiff_t size, int axis, int is_class) {
+    xent_layout *l = &g->layout;
+    int *n = is_class ? &l->n_class : &l->n_batch;
+    ptrdiff_t *shape = is_class ? l->class_shape : l->batch_shape;
+    int merge = *n > 0;
+    for (int k = 0; k < g->n && merge; k++) {
+        const ptrdiff_t *stride = is_class ? g->views[k].class_stride : g->views[k].batch_stride;
+        merge = stride[*n - 1] == size * g->arrays[k]->strides[axis];
+    }
+    const int at = merge ? *n - 1 : (*n)++;
+    shape[at] = merge ? shape[at] * size : size;
+    for (int k = 0; k < g->n; k++)
+        (is_class ? g->views[k].class_stride : g->views[k].batch_stride)[at] = g->arrays[k]->strides[axis];
+}
+
+/* After all add_array. */
+static void lay_out(geometry *g, const xent_shape *shape) {
+    xent_layout *l = &g->layout;
+    l->n_batch = l->n_class = 0, l->rows = l->classes = 1;
+    for (int axis = 0; axis < shape->ndim; axis++) {
+        const int is_class = (int)(shape->class_axes >> axis & 1);
+        const ptrdiff_t size = shape->shape[axis];
+        *(is_class ? &l->classes : &l->rows) *= size;
+        if (size != 1) add_axis(g, size, axis, is_class);
+    }
+    for (int k = 0; k < g->n; k++) {
+        xent_view *v = &g->views[k];
+        const ptrdiff_t size = SIZE_OF[v->type];
+        int aligned = (uintptr_t)v->data % (size_t)size == 0;
+        for (int d = 0; d < l->n_batch; d++) aligned = aligned && v->batch_stride[d] % size == 0;
+        v->direct = aligned && !v->swapped && (l->n_class == 0 || (l->n_class == 1 && v->class_stride[0] == size));
+    }
+}
+
+/* ---- sharing out the rows ---------------------------------------------------------------------------------------- */
+
+static int threads_for(const xent_layout *layout) {
+    const double logits = (double)layout->rows * (double)layout->classes;
+    if (logits < 2 * LOGITS_PER_THREAD) return 1;
+    const int n = xent_get_num_threads();
+    return logits / LOGITS_PER_THREAD < n ? (int)(logits / LOGITS_PER_THREAD) : n;
+}
+
+typedef struct {
+    xent_reduce_kernel kernel;
+    const xent_reduce_args *args;
+} reduce_loop;
+
+static void reduce_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
+    const reduce_loop *loop = context;
+    loop->kernel(loop->args, first, last);
+}
+
+static void run_reduce(xent_reduce_kernel kernel, const xent_reduce_args *args) {
+    reduce_loop loop = {kernel, args};
+    if (args->layout->rows) xent_parallel_for(args->layout->rows, threads_for(args->layout), reduce_piece, &loop);
+}
+
+static ptrdiff_t rows_per_group(const xent_layout *layout) {
+    ptrdiff_t rows = layout->classes ? LOGITS_PER_GROUP / layout->classes : ROWS_PER_GROUP;
+    rows = rows < 1 ? 1 : rows > ROWS_PER_GROUP ? ROWS_PER_GROUP : rows;
+    while ((layout->rows + rows - 1) / rows > MAX_GROUPS) rows *= 2;
+    return rows;
+}
+
+static ptrdiff_t groups_of(const xent_layout *layout) {
+    const ptrdiff_t per_group = rows_per_group(layout);
+    return (layout->rows + per_group - 1) / per_group;
+}
+
+/* body(context, first row, last row, group) over all groups. */
+typedef struct {
+    const xent_layout *layout;
+    void (*body)(void *, ptrdiff_t, ptrdiff_t, ptrdiff_t);
+    void *context;
+} group_loop;
+
+static void group_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
+    const group_loop *loop = context;
+    const ptrdiff_t rows = loop->layout->rows, per_group = rows_per_group(loop->layout);
+    for (ptrdiff_t g = first; g < last; g++)
+        loop->body(loop->context, g * per_group, rows - g * per_group < per_group ? rows : (g + 1) * per_group, g);
+}
+
+static void run_groups(const xent_layout *layout, void (*body)(void *, ptrdiff_t, ptrdiff_t, ptrdiff_t),
+                       void *context) {
+    group_loop loop = {layout, body, context};
+    if (layout->rows) xent_parallel_for(groups_of(layout), threads_for(layout), group_piece, &loop);
+}
+
+typedef struct {
+    xent_loss_kernel kernel;
+    const xent_loss_args *args;
+} loss_loop;
+
+static void loss_group(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    const loss_loop *loop = context;
+    loop->kernel(loop->args, first, last, group);
+}
+
+static void add_exactly(double sum[2], double hi, double lo) {
+    const double s = sum[0] + hi, b = s - sum[0], lost = (sum[0] - (s - b)) + (hi - b);
+    sum[0] = s;
+    if (lost - lost == 0.0) sum[1] += lost + lo;
+}
+
+/* Run over all rows; the sum of the losses in the order of the groups, whatever the threads. */
+static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, double *sum) {
+    double few[2 * GROUPS_ON_STACK], parts[2] = {0.0, 0.0};
+    const ptrdiff_t groups = groups_of(args->layout);
+    args->totals = groups <= GROUPS_ON_STACK ? few : malloc((size_t)groups * 2 * sizeof *few);
+    if (!args->totals) return XENT_NO_MEMORY;
+    loss_loop loop = {kernel, args};
+    run_groups(args->layout, loss_group, &loop);
+    for (ptrdiff_t g = 0; g < groups; g++) add_exactly(parts, args->totals[2 * g], args->totals[2 * g + 1]);
+    if (args->totals != few) free(args->totals);
+    *sum = parts[0] + parts[1];
+    return XENT_OK;
+}
+
+/* ---- targets ----------------------------------------------------------------------------------------------------- */
+
+/* What the targets of one group of rows come to. */
+typedef struct {
+    double weight[2]; /* the sum of the row weights s sum_c w_c q_c */
+    ptrdiff_t first_bad, bad;
+} group_check;
+
+typedef struct {
+    const xent_cross_entropy_problem *problem;
+    const xent_layout *layout;
+    const xent_view *probabilities, *element_weight;
+    double upper; /* of a probability */
+    int unweighted_classes;
+    group_check *groups;
+} check_context;
+
+static void check_labels(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    const check_context *c = context;
+    const xent_cross_entropy_problem *p = c->problem;
+    group_check *check = &c->groups[group];
+    *check = (group_check){.first_bad = -1};
+    for (ptrdiff_t row = first; row < last; row++) {
+        int large;
+        const int64_t y = label_at(&p->labels, row, &large);
+        if (p->has_ignore && y == p->ignore && !large) continue;
+        if (large || y < 0 || y >= c->layout->classes) {
+            if (!check->bad++) check->first_bad = row;
+            continue;
+        }
+        add_exactly(check->weight, entry(&p->sample_weight, row, 1.0) * entry(&p->class_weight, (ptrdiff_t)y, 1.0), 0.0);
+    }
+}
+
+static void check_probabilities(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    const check_context *c = context;
+    const xent_cross_entropy_problem *p = c->problem;
+    group_check *check = &c->groups[group];
+    *check = (group_check){.first_bad = -1};
+    double q[256], elements[256];
+    for (ptrdiff_t row = first; row < last; row++) {
+        char *q_row = row_of(c->layout, c->probabilities, row);
+        double mass[2] = {0.0, 0.0};
+        int bad = 0;
+        for (ptrdiff_t start = 0; start < c->layout->classes; start += 256) {
+            const ptrdiff_t n = c->layout->classes - start < 256 ? c->layout->classes - start : 256;
+            gather_numbers(c->layout, c->probabilities, q_row, start, n, q);
+            if (c->element_weight)
+                gather_numbers(c->layout, c->element_weight, row_of(c->layout, c->element_weight, row), start, n,
+                               elements);
+            for (ptrdiff_t i = 0; i < n; i++) {
+                if (!(q[i] >= 0.0 && q[i] <= c->upper)) bad = 1;
+                add_exactly(mass,
+                            c->unweighted_classes ? (c->element_weight ? elements[i] : 1.0)
+                                                  : entry(&p->class_weight, start + i, 1.0) * q[i],
+                            0.0);
+            }
+        }
+        if (bad && !check->bad++) check->first_bad = row;
+        const double s = c->element_weight ? 1.0 : entry(&p->sample_weight, row, 1.0);
+        add_exactly(check->weight, s * mass[0], s * mass[1]);
+    }
+}
+
+/* Check every target before anything is written; the sum of the row weights. */
+static xent_status check_targets(check_context *c, double *weight, xent_fault *fault) {
+    group_check few[GROUPS_ON_STACK];
+    const ptrdiff_t groups = groups_of(c->layout);
+    double sum[2] = {0.0, 0.0};
+    c->groups = groups <= GROUPS_ON_STACK ? few : malloc((size_t)groups * sizeof *few);
+    if (!c->groups) return XENT_NO_MEMORY;
+    run_groups(c->layout, c->probabilities ? check_probabilities : check_labels, c);
+    *fault = (xent_fault){.row = -1};
+    for (ptrdiff_t g = 0; g < groups; g++) {
+        add_exactly(sum, c->groups[g].weight[0], c->groups[g].weight[1]);
+        if (c->groups[g].bad && fault->row < 0) fault->row = c->groups[g].first_bad;
+        fault->count += c->groups[g].bad;
+    }
+    if (c->groups != few) free(c->groups);
+    *weight = sum[0] + sum[1];
+    if (!fault->count) return XENT_OK;
+    if (!c->probabilities) {
+        int large;
+        fault->label = label_at(&c->problem->labels, fault->row, &large);
+        if (large) fault->unsigned_label = (uint64_t)fault->label;
+        return XENT_BAD_LABEL;
+    }
+    for (ptrdiff_t i = 0; i < c->layout->classes; i++) {
+        gather_numbers(c->layout, c->probabilities, row_of(c->layout, c->probabilities, fault->row), i, 1,
+                       &fault->value);
+        if (!(fault->value >= 0.0 && fault->value <= c->upper)) break;
+    }
+    return XENT_BAD_PROBABILITY;
+}
+
+/* 1 / divisor in two parts; 0 where nothing is left to average. */
+static void set_scale(xent_loss_args *args, double divisor) {
+    args->grad_scale[0] = args->grad_scale[1] = 0.0;
+    if (args->problem->reduction != XENT_MEAN) divisor = 1.0;
+    if (divisor > 0.0) {
+        args->grad_scale[0] = 1.0 / divisor;
+        args->grad_scale[1] = fma(-args->grad_scale[0], divisor, 1.0) / divisor;
+    }
+}
+
+static double reduced(double sum, const xent_cross_entropy_problem *p, double divisor) {
+    return p->reduction == XENT_NONE ? 0.0 : p->reduction == XENT_SUM ? sum : divisor > 0.0 ? sum / divisor : 0.0;
+}
+
+/* ---- the API ----------------------------------------------------------------------------------------------------- */
+
+static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_entropy_problem *p, int want_loss,
+                                 const xent_array *vector, int hessian, xent_cross_entropy_result *out) {
+    geometry g;
+    g.n = 0;
+    xent_loss_args args = {.problem = p, .layout = &g.layout, .want_loss = want_loss};
+    args.logits = add_array(&g, &p->logits);
+    args.grad = add_array(&g, &out->grad);
+    args.probabilities = add_array(&g, &p->probabilities);
+    args.vector = add_array(&g, vector);
+    lay_out(&g, &p->shape);
+    args.loss_rows = out->loss_rows, args.lse_rows = out->lse_rows;
+
+    check_context check = {.problem = p, .layout = &g.layout, .probabilities = args.probabilities,
+                           .upper = 0x1.fffffffffffffp1023 /* finite */};
+    double divisor, sum = 0.0;
+    xent_status status = check_targets(&check, &divisor, &out->fault);
+    if (status != XENT_OK) return status;
+    if (p->normalizer > 0.0) divisor = p->normalizer;
+    set_scale(&args, divisor);
+    const int soft = args.probabilities || p->label_smoothing != 0.0;
+    status = run_loss(hessian ? kernels->hessian : soft ? kernels->soft_cross_entropy : kernels->cross_entropy, &args,
+                      &sum);
+    out->loss = reduced(sum, p, divisor);
+    return status;
+}
+
+static xent_status sigmoid(const xent_kernels *kernels, const xent_cross_entropy_problem *p,
+                           const xent_vector *pos_weight, const xent_array *element_weight, xent_array *loss_elements,
+                           xent_cross_entropy_result *out) {
+    geometry g;
+    g.n = 0;
+    xent_loss_args args = {.problem = p, .layout = &g.layout, .pos_weight = *pos_weight, .want_loss = 1};
+    args.logits = add_array(&g, &p->logits);
+    args.grad = add_array(&g, &out->grad);
+    args.probabilities = add_array(&g, &p->probabilities);
+    args.element_weight = add_array(&g, element_weight);
+    args.loss_elements = add_array(&g, loss_elements);
+    lay_out(&g, &p->shape);
+
+    check_context check = {.problem = p, .layout = &g.layout, .probabilities = args.probabilities,
+                           .element_weight = args.element_weight, .upper = 1.0, .unweighted_classes = 1};
+    double divisor, sum = 0.0;
+    xent_status status = check_targets(&check, &divisor, &out->fault);
+    if (status != XENT_OK) return status;
+    set_scale(&args, divisor);
+    status = run_loss(kernels->sigmoid, &args, &sum);
+    out->loss = reduced(sum, p, divisor);
+    return status;
+}
+
+static xent_status reduce(xent_reduce_kernel kernel, const xent_shape *shape, const xent_array *x,
+                          const xent_array *out, const xent_array *weights, void *row_out, void *row_sign) {
+    geometry g;
+    g.n = 0;
+    xent_reduce_args args = {.layout = &g.layout, .row_out = row_out, .row_sign = row_sign};
+    args.x = add_array(&g, x);
+    args.out = add_array(&g, out);
+    args.weights = add_array(&g, weights);
+    lay_out(&g, shape);
+    run_reduce(kernel, &args);
+    return XENT_OK;
+}
+
+#define API_OF(DTYPE, REAL)                                                                                          \
+    xent_status xent_cross_entropy_##DTYPE(const xent_cross_entropy_problem *p, int want_loss,                       \
+                                           xent_cross_entropy_result *out) {                                         \
+        return cross_entropy(&xent_live_table()->DTYPE, p, want_loss, NULL, 0, out);                                 \
+    }                                                                                                                \
+    xent_status xent_hessian_##DTYPE(const xent_cross_entropy_problem *p, const xent_array *vector,                  \
+                                     xent_cross_entropy_result *out) {                                               \
+        return cross_entropy(&xent_live_table()->DTYPE, p, 0, vector, 1, out);                                       \
+    }                                                                                                                \
+    xent_status xent_sigmoid_##DTYPE(const xent_cross_entropy_problem *p, const xent_vector *pos_weight,             \
+                                     const xent_array *element_weight, xent_array *loss_elements,                    \
+                                     xent_cross_entropy_result *out) {                                               \
+        return sigmoid(&xent_live_table()->DTYPE, p, pos_weight, element_weight, loss_elements, out);                \
+    }                                                                                                                \
+    xent_status xent_logsumexp_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *weights,      \
+                                       REAL *out, REAL *sign) {                                                      \
+        const xent_kernels *k = &xent_live_table()->DTYPE;                                                           \
+        return reduce(weights->data ? k->weighted_logsumexp : k->logsumexp, shape, x, NULL, weights, out, sign);     \
+    }                                                                                                                \
+    xent_status xent_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {          \
+        return reduce(xent_live_table()->DTYPE.softmax, shape, x, out, NULL, NULL, NULL);                            \
+    }                                                                                                                \
+    xent_status xent_log_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {      \
+        return reduce(xent_live_table()->DTYPE.log_softmax, shape, x, out, NULL, NULL, NULL);                        \
+    }                                                                                                                \
+    void xent_exp_##DTYPE(const REAL *x, REAL *out, ptrdiff_t n) {                                                   \
+        xent_live_table()->exp_##DTYPE(x, out, n);                                                                   \
+    }
+
+API_OF(f32, float)
+API_OF(f64, double)

@@ -1,0 +1,59 @@
+/* Between the API (api.c), the dispatcher and the kernels: how rows are found in memory, and the kernels' arguments. */
+#ifndef XENT_INTERNAL_H
+#define XENT_INTERNAL_H
+
+#include "xent.h"
+
+/* Axes split into batch and class axes, axes of size 1 dropped, neighbours merged where every array allows it. */
+typedef struct {
+    int n_batch, n_class;
+    ptrdiff_t rows, classes;
+    ptrdiff_t batch_shape[XENT_MAX_DIMS], class_shape[XENT_MAX_DIMS];
+} xent_layout;
+
+typedef struct {
+    char *data;
+    xent_type type;
+    int swapped;
+    int direct; /* classes lie side by side, aligned, in native order: C may use a plain pointer */
+    ptrdiff_t batch_stride[XENT_MAX_DIMS], class_stride[XENT_MAX_DIMS];
+} xent_view;
+
+typedef struct {
+    const xent_layout *layout;
+    const xent_view *x, *out, *weights;
+    void *row_out, *row_sign;
+} xent_reduce_args;
+
+typedef struct {
+    const xent_cross_entropy_problem *problem;
+    const xent_layout *layout;
+    const xent_view *logits, *probabilities, *grad, *vector; /* NULL: none */
+    const xent_view *element_weight, *loss_elements;
+    xent_vector pos_weight;
+    void *loss_rows, *lse_rows;
+    double *totals;      /* the sum of the losses of group i in totals[2 i], what it lost in totals[2 i + 1] */
+    double grad_scale[2]; /* 1 / divisor for "mean", else 1, in two parts */
+    int want_loss;
+} xent_loss_args;
+
+/* A kernel works on rows first .. last - 1; `group` numbers the group of rows, for totals. */
+typedef void (*xent_reduce_kernel)(const xent_reduce_args *, ptrdiff_t first, ptrdiff_t last);
+typedef void (*xent_loss_kernel)(const xent_loss_args *, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group);
+
+/* One column of kernels per dtype; filled tier by tier, each over the one below. */
+typedef struct {
+    xent_reduce_kernel logsumexp, weighted_logsumexp, softmax, log_softmax;
+    xent_loss_kernel cross_entropy, soft_cross_entropy, hessian, sigmoid;
+} xent_kernels;
+
+typedef struct {
+    const char *tier;
+    xent_kernels f32, f64;
+    void (*exp_f32)(const float *, float *, ptrdiff_t);
+    void (*exp_f64)(const double *, double *, ptrdiff_t);
+} xent_table;
+
+const xent_table *xent_live_table(void);
+
+#endif

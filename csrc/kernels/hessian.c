@@ -1,0 +1,84 @@
+/* Second derivatives of the cross-entropy of a row, with G = A + 2 zeta lse:
+ *   diagonal          factor [G p (1 - p) + 2 zeta p^2],   1 - p = (sum of the other terms) / total
+ *   times vector v    factor p [G (v - mu) + 2 zeta mu],   mu = p . v
+ */
+#ifndef REAL
+#define KERNEL_FILE "hessian.c"
+#include "for_each_dtype.h"
+#else
+#include "loss_row.h"
+#include "soft_targets.h"
+
+static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, char *x_row, char *v_row, char *out_row,
+                              wide mass, double zeta, wide factor, double *numbers) {
+    const ptrdiff_t classes = w->layout->classes;
+    rowsum sum;
+    NAME(row_sum)(w, x_row, NULL, &sum);
+    if (sum.kind != ROW_FINITE) {
+        NAME(row_fill)(w, out_row, (REAL)NAN);
+        return;
+    }
+    const NAME(view_of_sum) v = NAME(look_again)(&sum);
+    const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum) : 0.0), two_zeta = {2.0 * zeta, 0.0};
+    const wide grown = wide_add(mass, twice);
+    wide mean = {0.0, 0.0};
+    for (int pass = vector ? 0 : 1; pass < 2; pass++) {
+        for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
+            const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+            const REAL *x = NAME(logits_at)(w, x_row, start, n);
+            if (vector) gather_numbers(w->layout, vector, v_row, start, n, numbers);
+            for (ptrdiff_t i = 0; i < n; i++) {
+                const wide e = NAME(term)(&v, x[i]);
+                if (pass == 0) {
+                    if (e.hi != 0.0) mean = wide_add(mean, wide_mul(e, (wide){numbers[i], 0.0}));
+                    continue;
+                }
+                const wide p = wide_div(e, v.total);
+                wide curve;
+                if (vector) {
+                    const wide away = wide_sub((wide){numbers[i], 0.0}, mean);
+                    curve = wide_add(wide_mul(grown, away), wide_mul(two_zeta, mean));
+                } else {
+                    const wide others = x[i] == v.max ? v.rest : wide_sub(v.total, e);
+                    curve = wide_add(wide_mul(grown, wide_div(others, v.total)), wide_mul(two_zeta, p));
+                }
+                w->terms[i] = e.hi == 0.0 ? (REAL)0 : NAME(rounded)(wide_mul(wide_mul(factor, p), curve).hi);
+            }
+            if (pass == 1) scatter_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
+        }
+        if (pass == 0) mean = wide_div(mean, v.total);
+    }
+}
+
+void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    const xent_cross_entropy_problem *p = a->problem;
+    NAME(sweeper) w;
+    NAME(targets) t;
+    block_scale few[XENT_BLOCKS_ON_STACK];
+    double numbers[XENT_BLOCK];
+    const ptrdiff_t classes = a->layout->classes;
+    (void)group;
+    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
+    for (ptrdiff_t row = first; row < last; row++) {
+        char *out = row_of(a->layout, a->grad, row);
+        const double s = entry(&p->sample_weight, row, 1.0);
+        int large = 0;
+        const int64_t y = p->labels.data ? label_at(&p->labels, row, &large) : 0;
+        if (s == 0.0 || (p->labels.data && p->has_ignore && y == p->ignore && !large)) {
+            NAME(row_fill)(&w, out, (REAL)0);
+            continue;
+        }
+        wide mass = {0.0, 0.0};
+        NAME(targets_start)(&t, a, row, y);
+        for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
+            const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+            const wide *q = NAME(targets_at)(&t, start, n);
+            for (ptrdiff_t i = 0; i < n; i++) mass = wide_add(mass, q[i]);
+        }
+        NAME(hessian_row)(&w, a->vector, row_of(a->layout, a->logits, row),
+                          a->vector ? row_of(a->layout, a->vector, row) : NULL, out, mass, p->z_loss,
+                          row_factor(a, row, s), numbers);
+    }
+    NAME(sweeper_stop)(&w, few);
+}
+#endif

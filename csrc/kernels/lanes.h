@@ -1,0 +1,68 @@
+/* The lane convention, the same for every kernel, dtype, tier and compiler.
+ *
+ * A row is cut into blocks of XENT_BLOCK classes. Class c of a block belongs to lane c % XENT_LANES; a lane adds
+ * its terms in the order of c. The lanes are then folded in halves (l += l + 32, 16, 8, 4, 2, 1) and the blocks
+ * added in the order in which they stand. A lane that got no term holds 0, and adding 0 changes nothing, so a fold
+ * over fewer lanes gives the same bits: short rows fold only the lanes they have.
+ *
+ * 64 lanes are eight AVX-512, sixteen AVX2 or thirty-two SSE2/NEON registers of double: enough independent
+ * chains to hide the latency of an addition on all of them, and they still live in registers on the widest.
+ * A block of 2,048 float32 logits is 8 KiB, a quarter of the smallest first-level cache in use.
+ *
+ * Everything below is static: each tier's object keeps its own copy, so that no linker can put code built for
+ * AVX-512 where the baseline calls it.
+ */
+#ifndef XENT_LANES_H
+#define XENT_LANES_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "../internal.h"
+
+enum { XENT_LANES = 64, XENT_BLOCK = 2048, XENT_TAIL_STEP = 16 };
+
+#define XENT_INLINE static inline __attribute__((always_inline))
+#define XENT_NOINLINE static __attribute__((noinline, unused))
+
+#define XENT_PASTE_(a, b) a##_##b
+#define XENT_PASTE(a, b) XENT_PASTE_(a, b)
+
+/* <op>_<dtype>, private to one file, and <op>_<dtype>_<tier>, which the tier's table names. */
+#define NAME(op) XENT_PASTE(op, DTYPE)
+#define KERNEL(op) XENT_PASTE(XENT_PASTE(op, DTYPE), XENT_TIER)
+
+/* The number of lanes to fold for n terms: all, or the power of two that holds them. */
+XENT_INLINE int lanes_used(ptrdiff_t n) {
+    return n > 32 ? XENT_LANES : n > 16 ? 32 : 16;
+}
+
+XENT_INLINE uint64_t bits_of(double x) {
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+XENT_INLINE double from_bits(uint64_t u) {
+    double x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* 2^n for -1022 <= n <= 1023. */
+XENT_INLINE double power_of_two(int n) {
+    return from_bits((uint64_t)(n + 1023) << 52);
+}
+
+/* x 2^n with no subnormal on the way: anything below the smallest normal double is 0. */
+XENT_INLINE double scale_by(double x, double n) {
+    if (!(n > -2000.0)) return 0.0;
+    while (n < -1000.0) x *= 0x1p-1000, n += 1000.0;
+    while (n > 1000.0) x *= 0x1p1000, n -= 1000.0;
+    double y = x * power_of_two((int)n);
+    return fabs(y) < 0x1p-1022 ? 0.0 : y;
+}
+
+#endif

@@ -1,0 +1,37 @@
+/* float64: exponentials and sums in two doubles (some 106 bits), results rounded once. */
+#define REAL double
+#define DTYPE f64
+#define REAL_MIN 0x1p-1022
+#define REAL_INF INFINITY
+#define REAL_FMA fma
+#define MIN_EXPONENT (-1022)
+
+#define PLAIN_LOW (-640.0)
+#define PLAIN_HIGH 600.0
+#define GUARD 940
+#define DEEP 1350.0
+#define DROPPED 0x1p-1000
+#define SHARP 0x1p-40
+
+XENT_INLINE wide exp_wide_f64(double x, double offset) {
+    return exp_f64(x, offset);
+}
+
+/* hi[lane] + lo[lane] += e^x 2^offset; the term as it is stored. */
+XENT_INLINE double add_exp_f64(double x, double offset, int counts, double *hi, double *lo) {
+    wide e = exp_f64(x, offset);
+    wide s = two_sum(*hi, counts ? e.hi : 0.0);
+    *hi = s.hi;
+    *lo += s.lo + (counts ? e.lo : 0.0);
+    return e.hi;
+}
+
+XENT_INLINE wide fold_f64(double *hi, double *lo, int width) {
+    for (int half = width / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) {
+            wide s = two_sum(hi[l], hi[l + half]);
+            hi[l] = s.hi;
+            lo[l] += lo[l + half] + s.lo;
+        }
+    return fast_two_sum(hi[0], lo[0]);
+}

@@ -1,0 +1,128 @@
+/* Where rows and numbers are in memory: row pointers, and blocks of a row copied to and from a contiguous buffer
+ * for whatever layout has no plain pointer (strided, misaligned, other byte order, several class axes). */
+#ifndef XENT_ROWS_H
+#define XENT_ROWS_H
+
+#include "lanes.h"
+
+XENT_INLINE char *row_of(const xent_layout *layout, const xent_view *view, ptrdiff_t row) {
+    char *p = view->data;
+    for (int d = layout->n_batch - 1; d > 0; d--) {
+        p += row % layout->batch_shape[d] * view->batch_stride[d];
+        row /= layout->batch_shape[d];
+    }
+    return layout->n_batch ? p + row * view->batch_stride[0] : p;
+}
+
+/* The element i of a row that starts at p. */
+XENT_INLINE char *element_of(const xent_layout *layout, const xent_view *view, char *p, ptrdiff_t i) {
+    for (int d = layout->n_class - 1; d > 0; d--) {
+        p += i % layout->class_shape[d] * view->class_stride[d];
+        i /= layout->class_shape[d];
+    }
+    return layout->n_class ? p + i * view->class_stride[0] : p;
+}
+
+static const unsigned char SIZE_OF[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8};
+
+/* The bytes of one element in native order. */
+XENT_INLINE void fetch(void *to, const char *from, int size, int swapped) {
+    unsigned char *t = to;
+    if (swapped)
+        for (int k = 0; k < size; k++) t[k] = (unsigned char)from[size - 1 - k];
+    else
+        memcpy(t, from, (size_t)size);
+}
+
+#define XENT_AS(TYPE)              \
+    do {                           \
+        TYPE v_;                   \
+        memcpy(&v_, p, sizeof v_); \
+        return (double)v_;         \
+    } while (0)
+static inline double number_at(const void *p, xent_type type) {
+    switch (type) {
+        case XENT_BOOL:
+        case XENT_UINT8: XENT_AS(uint8_t);
+        case XENT_INT8: XENT_AS(int8_t);
+        case XENT_INT16: XENT_AS(int16_t);
+        case XENT_UINT16: XENT_AS(uint16_t);
+        case XENT_INT32: XENT_AS(int32_t);
+        case XENT_UINT32: XENT_AS(uint32_t);
+        case XENT_INT64: XENT_AS(int64_t);
+        case XENT_UINT64: XENT_AS(uint64_t);
+        case XENT_FLOAT32: XENT_AS(float);
+        case XENT_FLOAT64: XENT_AS(double);
+    }
+    return 0.0;
+}
+#undef XENT_AS
+
+/* A label. Those past INT64_MAX come out negative; is_large tells. */
+static inline int64_t label_at(const xent_vector *v, ptrdiff_t row, int *is_large) {
+    const char *p = (const char *)v->data + row * v->stride;
+    uint64_t u;
+    *is_large = 0;
+    if (v->type == XENT_INT64) {
+        memcpy(&u, p, 8);
+        return (int64_t)u;
+    }
+    if (v->type == XENT_UINT64) {
+        memcpy(&u, p, 8);
+        *is_large = u > INT64_MAX;
+        return (int64_t)u;
+    }
+    return (int64_t)number_at(p, v->type); /* 32 bits and fewer: exact in a double */
+}
+
+/* The number of a vector, or what stands for one that is not given. */
+XENT_INLINE double entry(const xent_vector *v, ptrdiff_t i, double otherwise) {
+    return v->data ? number_at((const char *)v->data + i * v->stride, v->type) : otherwise;
+}
+
+/* Elements start .. start + n - 1 of a row as doubles: targets, weights. */
+static inline void gather_numbers(const xent_layout *layout, const xent_view *view, char *row, ptrdiff_t start,
+                                  ptrdiff_t n, double *to) {
+    if (view->direct && view->type == XENT_FLOAT32) {
+        const float *p = (const float *)row + start;
+        for (ptrdiff_t i = 0; i < n; i++) to[i] = (double)p[i];
+        return;
+    }
+    if (view->direct && view->type == XENT_FLOAT64) {
+        memcpy(to, (const double *)row + start, (size_t)n * sizeof *to);
+        return;
+    }
+    const int size = SIZE_OF[view->type];
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double native;
+        fetch(&native, element_of(layout, view, row, start + i), size, view->swapped);
+        to[i] = number_at(&native, view->type);
+    }
+}
+
+/* size is a constant at every call: the dtype of the logits. */
+XENT_INLINE void gather_block(const xent_layout *layout, const xent_view *view, char *row, ptrdiff_t start,
+                              ptrdiff_t n, void *to, int size) {
+    if (layout->n_class <= 1) {
+        const ptrdiff_t stride = layout->n_class ? view->class_stride[0] : 0;
+        const char *p = row + start * stride;
+        for (ptrdiff_t i = 0; i < n; i++) fetch((char *)to + i * size, p + i * stride, size, view->swapped);
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++)
+            fetch((char *)to + i * size, element_of(layout, view, row, start + i), size, view->swapped);
+    }
+}
+
+XENT_INLINE void scatter_block(const xent_layout *layout, const xent_view *view, char *row, ptrdiff_t start,
+                               ptrdiff_t n, const void *from, int size) {
+    if (layout->n_class <= 1) {
+        const ptrdiff_t stride = layout->n_class ? view->class_stride[0] : 0;
+        char *p = row + start * stride;
+        for (ptrdiff_t i = 0; i < n; i++) memcpy(p + i * stride, (const char *)from + i * size, (size_t)size);
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++)
+            memcpy(element_of(layout, view, row, start + i), (const char *)from + i * size, (size_t)size);
+    }
+}
+
+#endif

@@ -1,0 +1,236 @@
+/* The sum of exponentials of a row, in one sweep over it; what every softmax kernel starts from.
+ *
+ *   x (C) -> max, rest = sum of e^x without one copy of the largest, top = e^max; e (C) if stored
+ *
+ * The largest term stands apart, so that 1 - p keeps every digit where p is nearly 1:
+ *   s = rest / top,  lse = max + log1p(s),  p = e / (top + rest),  1 - p_max = rest / (top + rest).
+ *
+ * A block is first summed "plain", as e^x in one sweep that also finds its largest and smallest logit. Where they turn
+ * out not to lie in the plain range it is summed again as e^x 2^(GUARD - N), N from its maximum, and the blocks that
+ * follow in this call look for their maximum first (`careful`). The two differ by an exact power of two, so
+ * which of them ran changes no bit. Before a block is overwritten in place, its logits go to a journal.
+ * Blocks whose maximum is beyond FAR, where x log2 e has too few digits left of the point, are summed as
+ * e^(x - max): that difference is exact for every x that is near enough to count.
+ */
+#include "rows.h"
+
+#ifndef XENT_ROWSUM_H
+#define XENT_ROWSUM_H
+enum { SUM_ONLY, SUM_STORE, SUM_IN_PLACE };
+enum row_kind { ROW_FINITE, ROW_EMPTY /* nothing above -inf */, ROW_INFINITE /* +inf */, ROW_NAN };
+
+static const double FAR = 65536.0;
+
+/* A sum of exponentials: (rest + top) 2^scale; where a far maximum took part, (rest + top) / top e^max. */
+typedef struct {
+    double max, min;
+    double scale;
+    wide rest, top;
+    enum row_kind kind;
+    int far, plain; /* some block was far; all were plain */
+} rowsum;
+#endif
+
+/* What a block leaves in the lanes. */
+typedef struct {
+    double hi[XENT_LANES], lo[XENT_LANES];
+    REAL most[XENT_LANES], least[XENT_LANES];
+} NAME(lanes);
+
+/* One block, into lanes. mode and clamp are constants at every call; clamped, what is below floor counts as floor. */
+XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, REAL *restrict journal, ptrdiff_t n,
+                             double offset, REAL floor, int mode, int clamp, NAME(lanes) * out) {
+    const ptrdiff_t whole = n - n % XENT_LANES;
+    double hi[XENT_LANES], lo[XENT_LANES]; /* local arrays: compilers keep these in registers */
+    REAL most[XENT_LANES], least[XENT_LANES];
+    for (int l = 0; l < XENT_LANES; l++) hi[l] = lo[l] = 0.0, most[l] = -REAL_INF, least[l] = REAL_INF;
+    for (ptrdiff_t i = 0; i < whole; i += XENT_LANES)
+        for (int l = 0; l < XENT_LANES; l++) {
+            REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];
+            if (mode == SUM_IN_PLACE) journal[i + l] = v;
+            most[l] = v > most[l] ? v : most[l];
+            if (clamp)
+                v = v < floor ? floor : v; /* a NaN stays */
+            else
+                least[l] = v < least[l] ? v : least[l];
+            REAL term = NAME(add_exp)(v, offset, 1, &hi[l], &lo[l]);
+            if (mode != SUM_ONLY) e[i + l] = term;
+        }
+    if (whole < n) {
+        REAL v[XENT_LANES], term[XENT_LANES];
+        const int left = (int)(n - whole);
+        for (int l = 0; l < XENT_LANES; l++) v[l] = floor;
+        memcpy(v, (mode == SUM_IN_PLACE ? e : x) + whole, (size_t)left * sizeof(REAL));
+        if (mode == SUM_IN_PLACE) memcpy(journal + whole, v, (size_t)left * sizeof(REAL));
+        for (int j = 0; j < left; j += XENT_TAIL_STEP)
+            for (int l = j; l < j + XENT_TAIL_STEP; l++) {
+                REAL u = v[l];
+                most[l] = l < left && u > most[l] ? u : most[l];
+                least[l] = l < left && u < least[l] ? u : least[l];
+                u = u < floor ? floor : u;
+                term[l] = NAME(add_exp)(u, offset, l < left, &hi[l], &lo[l]);
+            }
+        if (mode != SUM_ONLY) memcpy(e + whole, term, (size_t)left * sizeof(REAL));
+    }
+    memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo);
+    memcpy(out->most, most, sizeof most), memcpy(out->least, least, sizeof least);
+}
+
+XENT_NOINLINE void NAME(sweep_sum)(const REAL *x, ptrdiff_t n, NAME(lanes) * out) {
+    NAME(sweep)(x, NULL, NULL, n, 0.0, PLAIN_LOW, SUM_ONLY, 0, out);
+}
+XENT_NOINLINE void NAME(sweep_store)(const REAL *x, REAL *e, ptrdiff_t n, NAME(lanes) * out) {
+    NAME(sweep)(x, e, NULL, n, 0.0, PLAIN_LOW, SUM_STORE, 0, out);
+}
+XENT_NOINLINE void NAME(sweep_in_place)(REAL *e, REAL *journal, ptrdiff_t n, NAME(lanes) * out) {
+    NAME(sweep)(NULL, e, journal, n, 0.0, PLAIN_LOW, SUM_IN_PLACE, 0, out);
+}
+/* The same for any maximum: offset and floor from it. e NULL: nothing is stored; x may not be e. */
+XENT_NOINLINE void NAME(sweep_guarded)(const REAL *x, REAL *e, ptrdiff_t n, double offset, REAL floor,
+                                       NAME(lanes) * out) {
+    if (e)
+        NAME(sweep)(x, e, NULL, n, offset, floor, SUM_STORE, 1, out);
+    else
+        NAME(sweep)(x, NULL, NULL, n, offset, floor, SUM_ONLY, 1, out);
+}
+
+/* The term as a kernel that stores terms would store it; what is dropped there is 0 here. */
+XENT_INLINE double NAME(stored)(REAL x, double offset, REAL floor) {
+    double hi = 0.0, lo = 0.0;
+    REAL term = NAME(add_exp)(x < floor ? floor : x, offset, 1, &hi, &lo);
+    return term < (REAL)DROPPED ? 0.0 : (double)term;
+}
+
+XENT_NOINLINE REAL NAME(largest)(const REAL *x, ptrdiff_t n) {
+    REAL most[XENT_LANES], m = -REAL_INF;
+    const ptrdiff_t whole = n - n % XENT_LANES;
+    for (int l = 0; l < XENT_LANES; l++) most[l] = -REAL_INF;
+    for (ptrdiff_t i = 0; i < whole; i += XENT_LANES)
+        for (int l = 0; l < XENT_LANES; l++) most[l] = x[i + l] > most[l] ? x[i + l] : most[l];
+    for (ptrdiff_t i = whole; i < n; i++) m = x[i] > m ? x[i] : m;
+    for (int l = 0; l < XENT_LANES; l++) m = most[l] > m ? most[l] : m;
+    return m;
+}
+
+XENT_INLINE int NAME(has_nan)(const REAL *x, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (x[i] != x[i]) return 1;
+    return 0;
+}
+
+/* Take the largest term m, which is `top`, out of its lane (the first that holds it) and fold the rest. */
+static inline wide NAME(rest_of)(NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m, wide top,
+                          double offset, REAL floor) {
+    const int width = lanes_used(n);
+    NAME(lanes) work = *lanes;
+    int lane = 0;
+    while (lane < width - 1 && lanes->most[lane] != m) lane++;
+    wide others = wide_sub((wide){work.hi[lane], work.lo[lane]}, top);
+    work.hi[lane] = others.hi, work.lo[lane] = others.lo;
+    wide rest = NAME(fold)(work.hi, work.lo, width);
+    if (rest.hi >= SHARP * top.hi || n <= XENT_LANES) return rest;
+
+    /* Too little is left for a difference: add the other terms of that lane, as they are stored. */
+    const double largest_term = NAME(stored)(m, offset, floor);
+    double sum = 0.0;
+    int skipped = 0;
+    for (ptrdiff_t i = lane; i < n; i += XENT_LANES) {
+        double term = e ? (double)e[i] : NAME(stored)(x[i], offset, floor);
+        if (term < DROPPED) term = 0.0;
+        if (!skipped && term == largest_term)
+            skipped = 1;
+        else
+            sum += term;
+    }
+    lanes->hi[lane] = sum, lanes->lo[lane] = 0.0;
+    return NAME(fold)(lanes->hi, lanes->lo, width);
+}
+
+/* One block of a row: x[0..n) -> out; the terms to e unless it is NULL; e == x works in place.
+ * journal has room for XENT_BLOCK logits. */
+static inline void NAME(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, REAL *journal, int *careful, rowsum *out) {
+    NAME(lanes) lanes;
+    REAL m = -REAL_INF, low = REAL_INF;
+    double offset = 0.0;
+
+    if (!*careful) {
+        if (!e)
+            NAME(sweep_sum)(x, n, &lanes);
+        else if (e == x)
+            NAME(sweep_in_place)(e, journal, n, &lanes);
+        else
+            NAME(sweep_store)(x, e, n, &lanes);
+        for (int l = 0, width = lanes_used(n); l < width; l++) {
+            m = lanes.most[l] > m ? lanes.most[l] : m;
+            low = lanes.least[l] < low ? lanes.least[l] : low;
+        }
+        if (m <= PLAIN_HIGH && low >= PLAIN_LOW) {
+            *out = (rowsum){.max = (double)m, .min = (double)low, .kind = ROW_FINITE, .plain = 1};
+            out->top = NAME(exp_wide)(m, 0.0);
+            out->rest = NAME(rest_of)(&lanes, x, e, n, m, out->top, 0.0, PLAIN_LOW);
+            if (out->rest.hi != out->rest.hi) out->kind = ROW_NAN;
+            return;
+        }
+        *careful = 1;
+        if (e == x) x = journal;
+    } else {
+        if (e == x) memcpy(journal, x, (size_t)n * sizeof(REAL)), x = journal;
+        m = NAME(largest)(x, n);
+    }
+
+    *out = (rowsum){.max = (double)m, .min = -INFINITY, .kind = ROW_FINITE};
+    if (m == -REAL_INF || m == REAL_INF) {
+        out->kind = NAME(has_nan)(x, n) ? ROW_NAN : m > 0 ? ROW_INFINITE : ROW_EMPTY;
+        if (e) memset(e, 0, (size_t)n * sizeof(REAL));
+        return;
+    }
+    out->far = fabs((double)m) > FAR;
+    if (out->far) {
+        for (ptrdiff_t i = 0; i < n; i++) journal[i] = x[i] - m;
+        x = journal, m = 0;
+    }
+    offset = GUARD - rint((double)m * LOG2E);
+    const REAL floor = m - (REAL)DEEP;
+    out->scale = -offset;
+    NAME(sweep_guarded)(x, e, n, offset, floor, &lanes);
+    out->top = NAME(exp_wide)(m, offset);
+    out->rest = NAME(rest_of)(&lanes, x, e, n, m, out->top, offset, floor);
+    if (out->rest.hi != out->rest.hi) out->kind = ROW_NAN;
+}
+
+#ifndef XENT_ROWSUM_SCALAR
+#define XENT_ROWSUM_SCALAR
+/* Of e^(low - high) for two far maxima. */
+XENT_INLINE wide far_factor(double low, double high) {
+    double d = low - high;
+    return d < -1000.0 ? (wide){0.0, 0.0} : exp_f64(d, 0.0);
+}
+
+/* A sum in the scale of `from`, in that of `into`, whose maximum is no smaller. Two near scales differ by a power
+ * of two: exact. */
+XENT_INLINE wide rescaled(wide a, const rowsum *from, const rowsum *into) {
+    if (!from->far && !into->far) return wide_scale(a, from->scale - into->scale);
+    return wide_mul(wide_mul(wide_div(a, from->top), far_factor(from->max, into->max)), into->top);
+}
+
+/* row += block, blocks in order. */
+static inline void add_block(rowsum *row, const rowsum *block) {
+    if (block->kind == ROW_NAN || row->kind == ROW_NAN) {
+        row->kind = ROW_NAN;
+        return;
+    }
+    if (row->kind == ROW_INFINITE || block->kind == ROW_EMPTY) return;
+    if (block->kind == ROW_INFINITE || row->kind == ROW_EMPTY) {
+        *row = *block;
+        return;
+    }
+    const int higher = block->max > row->max;
+    const rowsum *high = higher ? block : row, *low = higher ? row : block;
+    rowsum sum = *high;
+    sum.rest = wide_add(rescaled(wide_add(low->rest, low->top), low, high), high->rest);
+    sum.far = low->far || high->far;
+    sum.min = row->min < block->min ? row->min : block->min;
+    sum.plain = row->plain && block->plain;
+    *row = sum;
+}
+#endif

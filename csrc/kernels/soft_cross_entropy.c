@@ -1,0 +1,105 @@
+/* Softmax cross-entropy with target rows: given probabilities, smoothed labels, or both, with class weights.
+ *   t_c = w_c [(1 - eps) q_c + (eps / C) sum q],  A = sum t
+ *   loss = A log(1 + s) + sum_c t_c (max - z_c) + zeta lse^2     every summand of one sign: nothing cancels
+ *   grad = factor [(A + 2 zeta lse) p - t]
+ * A row with all its mass on one class is that label's row, bit for bit. Otherwise three sweeps: the sum of the
+ * exponentials, the loss, the gradient; the exponentials are computed twice rather than stored beside the targets.
+ */
+#ifndef REAL
+#define KERNEL_FILE "soft_cross_entropy.c"
+#include "for_each_dtype.h"
+#else
+#include "loss_row.h"
+#include "soft_targets.h"
+
+static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *x_row, char *out_row, double zeta, wide factor,
+                           double *loss, double *lse) {
+    const ptrdiff_t classes = w->layout->classes;
+    rowsum sum;
+    NAME(row_sum)(w, x_row, NULL, &sum);
+    *lse = NAME(row_lse)(&sum);
+    const int finite = sum.kind == ROW_FINITE;
+
+    wide mass = {0.0, 0.0}, gaps = {0.0, 0.0};
+    double infinite = 0.0;
+    for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
+        const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+        const REAL *x = NAME(logits_at)(w, x_row, start, n);
+        const wide *q = NAME(targets_at)(t, start, n);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            if (q[i].hi == 0.0) continue; /* 0 * inf is 0 */
+            mass = wide_add(mass, q[i]);
+            if (!finite) {
+                infinite += *lse - (double)x[i];
+                continue;
+            }
+            const wide gap = difference(sum.max, (double)x[i]);
+            if (gap.hi == INFINITY)
+                infinite = INFINITY;
+            else
+                gaps = wide_add(gaps, wide_mul(q[i], gap));
+        }
+    }
+    if (!finite) {
+        *loss = sum.kind == ROW_INFINITE ? infinite + (zeta != 0.0 ? INFINITY : 0.0) : NAN;
+        if (out_row) NAME(row_fill)(w, out_row, (REAL)NAN);
+        return;
+    }
+    const double log_s = log_rest(&sum);
+    *loss = infinite + wide_add(gaps, product(mass.hi, log_s)).hi;
+    if (zeta != 0.0) *loss += zeta * *lse * *lse;
+    if (!out_row) return;
+
+    const NAME(view_of_sum) v = NAME(look_again)(&sum);
+    if (zeta != 0.0) mass = wide_add(mass, product(2.0 * zeta, *lse));
+    const wide grown = wide_mul(wide_div(factor, v.total), mass);
+    for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
+        const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+        const REAL *x = NAME(logits_at)(w, x_row, start, n);
+        const wide *q = NAME(targets_at)(t, start, n);
+        for (ptrdiff_t i = 0; i < n; i++)
+            w->terms[i] = NAME(rounded)(
+                wide_sub(wide_mul(NAME(term)(&v, x[i]), grown), wide_mul(q[i], factor)).hi);
+        if (w->out->direct)
+            memcpy((REAL *)out_row + start, w->terms, (size_t)n * sizeof(REAL));
+        else
+            scatter_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
+    }
+}
+
+void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    const xent_cross_entropy_problem *p = a->problem;
+    NAME(sweeper) w;
+    NAME(targets) t;
+    block_scale few[XENT_BLOCKS_ON_STACK];
+    wide total = {0.0, 0.0};
+    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
+    for (ptrdiff_t row = first; row < last; row++) {
+        char *x = row_of(a->layout, a->logits, row), *out = a->grad ? row_of(a->layout, a->grad, row) : NULL;
+        const double s = entry(&p->sample_weight, row, 1.0);
+        double loss, lse;
+        int large = 0;
+        int64_t y = p->labels.data ? label_at(&p->labels, row, &large) : 0;
+        if (p->labels.data && p->has_ignore && y == p->ignore && !large)
+            NAME(empty_row)(&w, out, &loss, &lse);
+        else {
+            const wide factor = row_factor(a, row, s);
+            NAME(targets_start)(&t, a, row, y);
+            if (p->label_smoothing == 0.0 && t.nonzero == 1) {
+                y = t.last_nonzero;
+                NAME(targets_at)(&t, (ptrdiff_t)y, 1);
+                NAME(one_label_row)(&w, x, out, (ptrdiff_t)y, t.t[0].hi, p->z_loss, factor, &loss, &lse);
+            } else
+                NAME(soft_row)(&w, &t, x, out, p->z_loss, factor, &loss, &lse);
+            loss *= s;
+            if (s == 0.0) {
+                loss = 0.0;
+                if (out) NAME(row_fill)(&w, out, (REAL)0);
+            }
+        }
+        NAME(put_row)(a, row, loss, lse, &total);
+    }
+    if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
+    NAME(sweeper_stop)(&w, few);
+}
+#endif

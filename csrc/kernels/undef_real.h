@@ -1,0 +1,12 @@
+#undef REAL
+#undef DTYPE
+#undef REAL_MIN
+#undef REAL_INF
+#undef REAL_FMA
+#undef MIN_EXPONENT
+#undef PLAIN_LOW
+#undef PLAIN_HIGH
+#undef GUARD
+#undef DEEP
+#undef DROPPED
+#undef SHARP

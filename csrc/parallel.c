@@ -1,0 +1,228 @@
+/* A small pool of threads of our own.
+ *
+ * Workers are made at first need and then wait on a condition variable; a loop is cut into one piece per thread,
+ * always in the same way, and the caller does the first piece. One loop runs at a time: a second caller finds the pool
+ * busy and computes alone, so callers never wait for each other and cannot deadlock. After fork only the forking thread
+ * exists in the child: the child starts with an empty pool and fresh locks, and makes workers of its own.
+ *
+ * No OpenMP: two of its runtimes in a process clash, libgomp hangs after fork, and wheels would have to carry one.
+ */
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* sched_getaffinity */
+#endif
+#include "parallel.h"
+
+#include <stdlib.h>
+
+#include "xent.h"
+
+#if defined(_WIN32)
+#include <process.h>
+#include <windows.h>
+typedef SRWLOCK lock_t;
+typedef CONDITION_VARIABLE signal_t;
+#define LOCK_INIT SRWLOCK_INIT
+#define SIGNAL_INIT CONDITION_VARIABLE_INIT
+#define lock(l) AcquireSRWLockExclusive(l)
+#define try_lock(l) TryAcquireSRWLockExclusive(l)
+#define unlock(l) ReleaseSRWLockExclusive(l)
+#define wait_for(s, l) SleepConditionVariableSRW(s, l, INFINITE, 0)
+#define wake_all(s) WakeAllConditionVariable(s)
+#define WORKER_RESULT unsigned __stdcall
+#else
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+typedef pthread_mutex_t lock_t;
+typedef pthread_cond_t signal_t;
+#define LOCK_INIT PTHREAD_MUTEX_INITIALIZER
+#define SIGNAL_INIT PTHREAD_COND_INITIALIZER
+#define lock(l) pthread_mutex_lock(l)
+#define try_lock(l) (pthread_mutex_trylock(l) == 0)
+#define unlock(l) pthread_mutex_unlock(l)
+#define wait_for(s, l) pthread_cond_wait(s, l)
+#define wake_all(s) pthread_cond_broadcast(s)
+#define WORKER_RESULT void *
+#endif
+
+enum { MAX_WORKERS = 255 };
+
+typedef struct {
+    lock_t busy;  /* held by the caller whose loop is running */
+    lock_t guard; /* of everything below */
+    signal_t start, done;
+    int workers;      /* threads made */
+    unsigned ticket;  /* number of the loop; a worker that sees a new one may have a piece of it */
+    int pieces, left; /* of the loop, the caller's included; pieces not yet done, without the caller's */
+    ptrdiff_t n;
+    void (*body)(void *, ptrdiff_t, ptrdiff_t);
+    void *context;
+} pool_t;
+
+static pool_t pool = {.busy = LOCK_INIT, .guard = LOCK_INIT, .start = SIGNAL_INIT, .done = SIGNAL_INIT};
+static int num_threads; /* 0: not yet asked for; guarded by pool.guard */
+
+static ptrdiff_t piece_start(ptrdiff_t n, int piece, int pieces) {
+    return n / pieces * piece + (piece < n % pieces ? piece : n % pieces);
+}
+
+static WORKER_RESULT worker(void *argument) {
+    const int me = (int)(intptr_t)argument; /* piece number, from 1 */
+    unsigned seen = 0;
+    lock(&pool.guard);
+    for (;;) {
+        while (pool.ticket == seen) wait_for(&pool.start, &pool.guard);
+        seen = pool.ticket;
+        if (me >= pool.pieces) continue;
+        const ptrdiff_t first = piece_start(pool.n, me, pool.pieces), last = piece_start(pool.n, me + 1, pool.pieces);
+        void (*body)(void *, ptrdiff_t, ptrdiff_t) = pool.body;
+        void *context = pool.context;
+        unlock(&pool.guard);
+        body(context, first, last);
+        lock(&pool.guard);
+        if (--pool.left == 0) wake_all(&pool.done);
+    }
+    return 0;
+}
+
+#if !defined(_WIN32)
+static void child_after_fork(void) {
+    pool = (pool_t){.busy = LOCK_INIT, .guard = LOCK_INIT, .start = SIGNAL_INIT, .done = SIGNAL_INIT};
+}
+static void before_fork(void) {
+    lock(&pool.guard);
+}
+static void parent_after_fork(void) {
+    unlock(&pool.guard);
+}
+#endif
+
+/* One more worker, waiting for the loop after `pool.ticket`. guard is held. */
+static int make_worker(int number) {
+#if defined(_WIN32)
+    uintptr_t handle = _beginthreadex(NULL, 0, worker, (void *)(intptr_t)number, 0, NULL);
+    if (handle) CloseHandle((HANDLE)handle);
+    return handle != 0;
+#else
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    extern void xent_register_fork_handlers(void);
+    pthread_once(&once, xent_register_fork_handlers);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 1 << 20);
+    const int made = pthread_create(&thread, &attributes, worker, (void *)(intptr_t)number) == 0;
+    pthread_attr_destroy(&attributes);
+    return made;
+#endif
+}
+
+#if !defined(_WIN32)
+void xent_register_fork_handlers(void);
+void xent_register_fork_handlers(void) {
+    pthread_atfork(before_fork, parent_after_fork, child_after_fork);
+}
+#endif
+
+void xent_parallel_for(ptrdiff_t n, int threads, void (*body)(void *, ptrdiff_t, ptrdiff_t), void *context) {
+    if (threads > n) threads = (int)n;
+    if (threads <= 1 || !try_lock(&pool.busy)) {
+        if (n > 0) body(context, 0, n);
+        return;
+    }
+    lock(&pool.guard);
+    while (pool.workers < threads - 1 && pool.workers < MAX_WORKERS && make_worker(pool.workers + 1)) pool.workers++;
+    const int pieces = threads - 1 < pool.workers ? threads : pool.workers + 1;
+    pool.n = n, pool.body = body, pool.context = context;
+    pool.pieces = pieces, pool.left = pieces - 1;
+    pool.ticket++;
+    wake_all(&pool.start);
+    unlock(&pool.guard);
+
+    body(context, 0, piece_start(n, 1, pieces));
+
+    lock(&pool.guard);
+    while (pool.left > 0) wait_for(&pool.done, &pool.guard);
+    unlock(&pool.guard);
+    unlock(&pool.busy);
+}
+
+/* A positive number in an environment variable, else 0. OMP_NUM_THREADS may list one number per nesting level. */
+static int from_environment(const char *name) {
+    const char *text = getenv(name);
+    char *end;
+    if (!text) return 0;
+    const long n = strtol(text, &end, 10);
+    return end != text && n > 0 ? (int)(n < MAX_WORKERS ? n : MAX_WORKERS) : 0;
+}
+
+static int cpus(void) {
+#if defined(_WIN32)
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return (int)info.dwNumberOfProcessors;
+#elif defined(__linux__)
+    long n = 0;
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
+    if (n < 1) n = sysconf(_SC_NPROCESSORS_ONLN);
+    return (int)n;
+#else
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+}
+
+#if defined(__linux__)
+#include <stdio.h>
+/* The cgroup's CPU quota in whole CPUs, rounded up; 0 where there is none. */
+static int quota(void) {
+    long long limit = -1, period = -1;
+    char text[32];
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (f) {
+        if (fscanf(f, "%31s %lld", text, &period) == 2) limit = strtoll(text, NULL, 10); /* "max": 0 */
+        fclose(f);
+    } else {
+        f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r");
+        if (f) {
+            if (fscanf(f, "%lld", &limit) != 1) limit = -1;
+            fclose(f);
+        }
+        f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r");
+        if (f) {
+            if (fscanf(f, "%lld", &period) != 1) period = -1;
+            fclose(f);
+        }
+    }
+    return limit > 0 && period > 0 ? (int)((limit + period - 1) / period) : 0;
+}
+#else
+static int quota(void) {
+    return 0;
+}
+#endif
+
+static int default_threads(void) {
+    int n = from_environment("XENT_NUM_THREADS");
+    if (!n) n = from_environment("OMP_NUM_THREADS");
+    if (n) return n;
+    n = cpus();
+    const int q = quota();
+    if (q && q < n) n = q;
+    return n < 1 ? 1 : n > MAX_WORKERS ? MAX_WORKERS : n;
+}
+
+int xent_get_num_threads(void) {
+    lock(&pool.guard);
+    if (!num_threads) num_threads = default_threads();
+    const int n = num_threads;
+    unlock(&pool.guard);
+    return n;
+}
+
+void xent_set_num_threads(int n) {
+    lock(&pool.guard);
+    num_threads = n < 1 ? 1 : n > MAX_WORKERS ? MAX_WORKERS : n;
+    unlock(&pool.guard);
+}

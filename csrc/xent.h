@@ -1,0 +1,129 @@
+/* xent: log-sum-exp, softmax and cross-entropy with their gradients, for rows of float32 or float64 logits.
+ *
+ * The public C API. No Python here. Arrays are described as NumPy describes them: a shape, strides in bytes (of any
+ * sign, alignment or byte order), and the axes that one row of classes spans. Nothing is copied as a whole; an output
+ * may be its input (in place) but must not overlap it otherwise. All functions may be called from many threads.
+ * Results, and what each special value gives, are those of the Python functions of the same names.
+ */
+#ifndef XENT_H
+#define XENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define XENT_API __declspec(dllexport)
+#else
+#define XENT_API __attribute__((visibility("default")))
+#endif
+
+enum { XENT_MAX_DIMS = 64 };
+
+typedef enum {
+    XENT_BOOL, XENT_INT8, XENT_UINT8, XENT_INT16, XENT_UINT16, XENT_INT32, XENT_UINT32, XENT_INT64, XENT_UINT64,
+    XENT_FLOAT32, XENT_FLOAT64
+} xent_type;
+
+/* The axes of the logits; bit i of class_axes is set where axis i belongs to the classes. */
+typedef struct {
+    int ndim;
+    const ptrdiff_t *shape;
+    uint64_t class_axes;
+} xent_shape;
+
+/* One array of that shape. data NULL: not given. */
+typedef struct {
+    void *data;
+    const ptrdiff_t *strides; /* bytes */
+    xent_type type;
+    int swapped; /* stored in the other byte order */
+} xent_array;
+
+/* One number per row (or per class), native and aligned. data NULL: not given. stride 0: one number for all. */
+typedef struct {
+    const void *data;
+    ptrdiff_t stride; /* bytes */
+    xent_type type;
+} xent_vector;
+
+typedef enum { XENT_OK, XENT_BAD_LABEL, XENT_BAD_PROBABILITY, XENT_NO_MEMORY } xent_status;
+
+/* What is wrong with the targets: the first bad row, the value there, and how many rows are bad. */
+typedef struct {
+    ptrdiff_t row, count;
+    int64_t label;
+    uint64_t unsigned_label; /* instead of label where it exceeds INT64_MAX, else 0 */
+    double value;
+} xent_fault;
+
+typedef enum { XENT_MEAN, XENT_SUM, XENT_NONE } xent_reduction;
+
+/* A cross-entropy problem: what goes in. */
+typedef struct {
+    xent_shape shape;
+    xent_array logits;
+    xent_vector labels;       /* class indices, or */
+    xent_array probabilities; /* target rows */
+    xent_vector class_weight, sample_weight;
+    xent_vector grad_loss; /* factors of the gradient */
+    double label_smoothing, z_loss, normalizer; /* normalizer 0: the sum of the row weights */
+    int has_ignore;
+    int64_t ignore;
+    xent_reduction reduction;
+} xent_cross_entropy_problem;
+
+/* And what comes out. Arrays not wanted have data NULL; loss_rows and lse_rows are contiguous, of the logits' type. */
+typedef struct {
+    xent_array grad;
+    void *loss_rows, *lse_rows;
+    double loss; /* reduced; 0 with XENT_NONE */
+    xent_fault fault;
+} xent_cross_entropy_result;
+
+XENT_API xent_status xent_cross_entropy_f32(const xent_cross_entropy_problem *, int want_loss, xent_cross_entropy_result *);
+XENT_API xent_status xent_cross_entropy_f64(const xent_cross_entropy_problem *, int want_loss, xent_cross_entropy_result *);
+
+/* d2 loss / d logits2 (vector.data NULL), or the Hessian times vector. Into result->grad. */
+XENT_API xent_status xent_hessian_f32(const xent_cross_entropy_problem *, const xent_array *vector, xent_cross_entropy_result *);
+XENT_API xent_status xent_hessian_f64(const xent_cross_entropy_problem *, const xent_array *vector, xent_cross_entropy_result *);
+
+/* Every element its own two-class problem. Of the problem: logits, probabilities, sample_weight, reduction;
+ * pos_weight per class; element_weight of the logits' shape. loss_elements: array of the logits' shape. */
+XENT_API xent_status xent_sigmoid_f32(const xent_cross_entropy_problem *, const xent_vector *pos_weight,
+                                      const xent_array *element_weight, xent_array *loss_elements,
+                                      xent_cross_entropy_result *);
+XENT_API xent_status xent_sigmoid_f64(const xent_cross_entropy_problem *, const xent_vector *pos_weight,
+                                      const xent_array *element_weight, xent_array *loss_elements,
+                                      xent_cross_entropy_result *);
+
+/* out: one number per row, contiguous. weights.data not NULL: log |sum w e^x|, sign (may be NULL) gets its sign. */
+XENT_API xent_status xent_logsumexp_f32(const xent_shape *, const xent_array *x, const xent_array *weights, float *out, float *sign);
+XENT_API xent_status xent_logsumexp_f64(const xent_shape *, const xent_array *x, const xent_array *weights, double *out, double *sign);
+XENT_API xent_status xent_softmax_f32(const xent_shape *, const xent_array *x, const xent_array *out);
+XENT_API xent_status xent_softmax_f64(const xent_shape *, const xent_array *x, const xent_array *out);
+XENT_API xent_status xent_log_softmax_f32(const xent_shape *, const xent_array *x, const xent_array *out);
+XENT_API xent_status xent_log_softmax_f64(const xent_shape *, const xent_array *x, const xent_array *out);
+
+/* e^x, element by element: what the sums are made of, to be tested on its own. */
+XENT_API void xent_exp_f32(const float *x, float *out, ptrdiff_t n);
+XENT_API void xent_exp_f64(const double *x, double *out, ptrdiff_t n);
+
+/* Threads of this process, the caller included; at least 1. */
+XENT_API int xent_get_num_threads(void);
+XENT_API void xent_set_num_threads(int n);
+
+/* Tiers built in and usable on this CPU, lowest first; NULL past the last. The live one; 0 if set, -1 if unknown. */
+XENT_API const char *xent_tier_name(int i);
+XENT_API const char *xent_tier(void);
+XENT_API int xent_set_tier(const char *name);
+XENT_API const char *xent_compiler(void);
+XENT_API const char *xent_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,32 @@
+"""xent: the fast, exact loss backend for NumPy."""
+
+from xent import reference
+from xent.losses import (
+    cross_entropy,
+    cross_entropy_grad,
+    cross_entropy_hessian_diag,
+    cross_entropy_hvp,
+    cross_entropy_with_grad,
+    sigmoid_cross_entropy,
+    sigmoid_cross_entropy_with_grad,
+)
+from xent.reductions import log_softmax, logsumexp, softmax
+from xent.runtime import __version__, get_num_threads, set_num_threads, show_config
+
+__all__ = [
+    "__version__",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "cross_entropy_hessian_diag",
+    "cross_entropy_hvp",
+    "cross_entropy_with_grad",
+    "get_num_threads",
+    "log_softmax",
+    "logsumexp",
+    "reference",
+    "set_num_threads",
+    "show_config",
+    "sigmoid_cross_entropy",
+    "sigmoid_cross_entropy_with_grad",
+    "softmax",
+]

@@ -1,0 +1,160 @@
+"""What every function asks of its arguments before a kernel sees them; one text per fault.
+
+Each check returns the argument as the kernels take it, or raises. Nothing here makes a copy of an array of logits
+that already is float32 or float64: strides, alignment and byte order are the kernels' business.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+
+REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
+
+
+def floating(x: Any, name: str) -> Array:
+    """`x` as an array of float32 or float64 of either byte order; integers and bools become float64."""
+    if type(x) is not np.ndarray:
+        x = np.asarray(x)  # drops subclasses; a masked array's mask too, as SciPy does
+    dtype = x.dtype
+    if dtype is FLOAT32 or dtype is FLOAT64:
+        return x
+    if dtype.kind == "f" and dtype.itemsize in (4, 8):
+        return x
+    if dtype.kind in "iub":
+        return x.astype(np.float64)
+    raise TypeError(f"{name} must be real: float32, float64, or integers (taken as float64); got dtype {dtype}")
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of the results of an array of this dtype."""
+    return FLOAT32 if dtype.itemsize == 4 else FLOAT64
+
+
+def one_axis(axis: Any, ndim: int) -> int:
+    """`axis` counted from the front."""
+    try:
+        i = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, got {axis!r}") from None
+    if not -ndim <= i < ndim:
+        raise np.exceptions.AxisError(i, ndim)
+    return i % ndim
+
+
+def axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """`axis` (None: all; an int; a tuple of ints) as a tuple counted from the front."""
+    if axis is None:
+        return tuple(range(ndim))
+    if not isinstance(axis, tuple):
+        # NumPy lets axis 0 and -1 of a 0-d array pass: the array has one element.
+        return () if ndim == 0 and operator.index(axis) in (0, -1) else (one_axis(axis, ndim),)
+    found = tuple(one_axis(a, ndim) for a in axis)
+    if len(set(found)) != len(found):
+        raise ValueError(f"axis {axis} names an axis twice")
+    return found
+
+
+def mask_of(class_axes: tuple[int, ...]) -> int:
+    """The set of axes as the kernels take it: bit i for axis i."""
+    return sum(1 << a for a in class_axes)
+
+
+def output(out: Any, like: Array, shape: tuple[int, ...], dtype: np.dtype[Any], *, in_place: bool = True) -> Array:
+    """`out`, checked, or a new array.
+
+    `in_place`: whether it may be exactly `like`.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype:
+        raise ValueError(
+            f"out must have shape {shape} and dtype {dtype} (native byte order); "
+            f"got shape {out.shape} and dtype {out.dtype.str}"
+        )
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    if in_place and (out is like or same_memory(out, like)):
+        return out
+    if np.may_share_memory(out, like) and np.shares_memory(out, like, max_work=10_000_000):
+        raise ValueError("out overlaps an input without being exactly that array")
+    if 0 in out.strides and any(s == 0 and n > 1 for s, n in zip(out.strides, shape, strict=True)):
+        raise ValueError("out has elements that share memory (a stride of 0)")
+    return out
+
+
+def same_memory(a: Array, b: Array) -> bool:
+    """Whether element i of `a` is element i of `b`, for every i."""
+    return (
+        a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape and a.dtype == b.dtype
+    )
+
+
+def distinct(out: Array, other: Array, name: str) -> None:
+    """Refuse an `out` that overlaps an input that is read while it is written."""
+    if np.may_share_memory(out, other) and np.shares_memory(out, other, max_work=10_000_000):
+        raise ValueError(f"out overlaps {name}")
+
+
+def reduction_code(reduction: Any) -> int:
+    try:
+        return REDUCTIONS[reduction]
+    except (KeyError, TypeError):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}") from None
+
+
+def number(value: Any, name: str, low: float, high: float, accepted: str) -> float:
+    """A finite number in [low, high]."""
+    try:
+        x = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be {accepted}, got {value!r}") from None
+    if not (low <= x <= high and x - x == 0.0):
+        raise ValueError(f"{name} must be {accepted}, got {value!r}")
+    return x
+
+
+def weights(value: Any, name: str, shape: tuple[int, ...], what: str, *, scalar: bool = False) -> Array:
+    """Finite numbers >= 0 of the given shape, contiguous and native; floats stay, integers become float64."""
+    w = np.asarray(value)
+    if w.dtype.kind not in "fiub" or w.dtype.itemsize > 8 or (w.dtype.kind == "f" and w.dtype.itemsize < 4):
+        raise TypeError(f"{name} must be real numbers (float32, float64 or integers), got dtype {w.dtype}")
+    if w.shape != shape and not (scalar and w.ndim == 0):
+        raise ValueError(f"{name} must have shape {shape}, {what}; got shape {w.shape}")
+    bad = ~((w >= 0) & (w - w == 0)) if w.dtype.kind == "f" else w < 0
+    if bad.any():
+        raise ValueError(f"{name} must be finite and not negative; got {w[bad].flat[0]}")
+    return plain(w)
+
+
+def plain(w: Array) -> Array:
+    """Native, aligned, contiguous; of rank 1 unless it is one number for all."""
+    if not w.dtype.isnative:
+        w = w.astype(w.dtype.newbyteorder("="))
+    if w.ndim and not (w.flags.c_contiguous and w.flags.aligned):
+        w = w.copy(order="C")
+    return w if w.ndim else np.require(w, requirements="A")
+
+
+def labels(targets: Array, shape: tuple[int, ...]) -> Array:
+    """Class indices of the batch shape, of any integer dtype, without a cast."""
+    if targets.shape != shape:
+        raise ValueError(
+            f"class indices must have the logits' shape without the class axis, {shape}; got shape {targets.shape}"
+        )
+    return plain(targets)
+
+
+def describe_row(row: int, shape: tuple[int, ...]) -> str:
+    """A row's number as an index into the batch."""
+    return f"row {row}" if len(shape) == 1 else f"row {tuple(int(i) for i in np.unravel_index(row, shape))}"

@@ -1,0 +1,332 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# distutils: language=c
+"""The only crossing into C: arrays become pointers, shapes and strides; the GIL is released; nothing is computed."""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t, uint64_t
+
+cnp.import_array()
+
+cdef extern from "xent.h" nogil:
+    ctypedef enum xent_type:
+        XENT_BOOL
+        XENT_INT8
+        XENT_UINT8
+        XENT_INT16
+        XENT_UINT16
+        XENT_INT32
+        XENT_UINT32
+        XENT_INT64
+        XENT_UINT64
+        XENT_FLOAT32
+        XENT_FLOAT64
+    ctypedef struct xent_shape:
+        int ndim
+        const Py_ssize_t *shape
+        uint64_t class_axes
+    ctypedef struct xent_array:
+        void *data
+        const Py_ssize_t *strides
+        xent_type type
+        int swapped
+    ctypedef struct xent_vector:
+        const void *data
+        Py_ssize_t stride
+        xent_type type
+    ctypedef enum xent_status:
+        XENT_OK
+        XENT_BAD_LABEL
+        XENT_BAD_PROBABILITY
+        XENT_NO_MEMORY
+    ctypedef struct xent_fault:
+        Py_ssize_t row
+        Py_ssize_t count
+        int64_t label
+        uint64_t unsigned_label
+        double value
+    ctypedef enum xent_reduction:
+        XENT_MEAN
+        XENT_SUM
+        XENT_NONE
+    ctypedef struct xent_cross_entropy_problem:
+        xent_shape shape
+        xent_array logits
+        xent_vector labels
+        xent_array probabilities
+        xent_vector class_weight
+        xent_vector sample_weight
+        xent_vector grad_loss
+        double label_smoothing
+        double z_loss
+        double normalizer
+        int has_ignore
+        int64_t ignore
+        xent_reduction reduction
+    ctypedef struct xent_cross_entropy_result:
+        xent_array grad
+        void *loss_rows
+        void *lse_rows
+        double loss
+        xent_fault fault
+    xent_status xent_cross_entropy_f32(const xent_cross_entropy_problem *, int, xent_cross_entropy_result *)
+    xent_status xent_cross_entropy_f64(const xent_cross_entropy_problem *, int, xent_cross_entropy_result *)
+    xent_status xent_hessian_f32(const xent_cross_entropy_problem *, const xent_array *, xent_cross_entropy_result *)
+    xent_status xent_hessian_f64(const xent_cross_entropy_problem *, const xent_array *, xent_cross_entropy_result *)
+    xent_status xent_sigmoid_f32(const xent_cross_entropy_problem *, const xent_vector *, const xent_array *,
+                                 xent_array *, xent_cross_entropy_result *)
+    xent_status xent_sigmoid_f64(const xent_cross_entropy_problem *, const xent_vector *, const xent_array *,
+                                 xent_array *, xent_cross_entropy_result *)
+    xent_status xent_logsumexp_f32(const xent_shape *, const xent_array *, const xent_array *, float *, float *)
+    xent_status xent_logsumexp_f64(const xent_shape *, const xent_array *, const xent_array *, double *, double *)
+    xent_status xent_softmax_f32(const xent_shape *, const xent_array *, const xent_array *)
+    xent_status xent_softmax_f64(const xent_shape *, const xent_array *, const xent_array *)
+    xent_status xent_log_softmax_f32(const xent_shape *, const xent_array *, const xent_array *)
+    xent_status xent_log_softmax_f64(const xent_shape *, const xent_array *, const xent_array *)
+    void xent_exp_f32(const float *, float *, Py_ssize_t)
+    void xent_exp_f64(const double *, double *, Py_ssize_t)
+    int xent_get_num_threads()
+    void xent_set_num_threads(int)
+    const char *xent_tier_name(int)
+    const char *xent_tier()
+    int xent_set_tier(const char *)
+    const char *xent_compiler()
+    const char *xent_version()
+
+
+cdef xent_type type_of(cnp.ndarray a) except *:
+    cdef int num = cnp.PyArray_TYPE(a)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
+    if num == cnp.NPY_FLOAT64:
+        return XENT_FLOAT64
+    if num == cnp.NPY_FLOAT32:
+        return XENT_FLOAT32
+    if num == cnp.NPY_BOOL:
+        return XENT_BOOL
+    if cnp.PyTypeNum_ISSIGNED(num) and cnp.PyTypeNum_ISINTEGER(num):
+        return XENT_INT64 if size == 8 else XENT_INT32 if size == 4 else XENT_INT16 if size == 2 else XENT_INT8
+    if cnp.PyTypeNum_ISINTEGER(num):
+        return XENT_UINT64 if size == 8 else XENT_UINT32 if size == 4 else XENT_UINT16 if size == 2 else XENT_UINT8
+    raise TypeError(f"no kernel reads arrays of dtype {a.dtype}")
+
+
+cdef xent_array array_of(cnp.ndarray a) except *:
+    cdef xent_array view
+    view.data = NULL
+    view.strides = NULL
+    view.type = XENT_FLOAT64
+    view.swapped = 0
+    if a is not None:
+        view.data = cnp.PyArray_DATA(a)
+        view.strides = <const Py_ssize_t *> cnp.PyArray_STRIDES(a)
+        view.type = type_of(a)
+        view.swapped = cnp.PyArray_ISBYTESWAPPED(a)
+    return view
+
+
+cdef xent_shape shape_of(cnp.ndarray a, uint64_t class_axes):
+    cdef xent_shape shape
+    shape.ndim = cnp.PyArray_NDIM(a)
+    shape.shape = <const Py_ssize_t *> cnp.PyArray_DIMS(a)
+    shape.class_axes = class_axes
+    return shape
+
+
+cdef xent_vector vector_of(cnp.ndarray a) except *:
+    """A contiguous array with one number per row, or one number for all of them (0-d)."""
+    cdef xent_vector v
+    v.data = NULL
+    v.stride = 0
+    v.type = XENT_FLOAT64
+    if a is not None:
+        v.data = cnp.PyArray_DATA(a)
+        v.stride = cnp.PyArray_ITEMSIZE(a) if cnp.PyArray_NDIM(a) else 0
+        v.type = type_of(a)
+    return v
+
+
+cdef object fault_of(xent_status status, const xent_fault *fault):
+    """None, or (row, value, count) of what is wrong with the targets."""
+    if status == XENT_OK:
+        return None
+    if status == XENT_BAD_LABEL:
+        return fault.row, fault.unsigned_label if fault.unsigned_label else fault.label, fault.count
+    if status == XENT_BAD_PROBABILITY:
+        return fault.row, fault.value, fault.count
+    raise MemoryError("no memory for the sums of the rows")
+
+
+cdef int describe(xent_cross_entropy_problem *p, cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels,
+                  cnp.ndarray probabilities, cnp.ndarray class_weight, cnp.ndarray sample_weight,
+                  cnp.ndarray grad_loss, double label_smoothing, double z_loss, double normalizer,
+                  object ignore_index, int reduction) except -1:
+    p.shape = shape_of(logits, class_axes)
+    p.logits = array_of(logits)
+    p.labels = vector_of(labels)
+    p.probabilities = array_of(probabilities)
+    p.class_weight = vector_of(class_weight)
+    p.sample_weight = vector_of(sample_weight)
+    p.grad_loss = vector_of(grad_loss)
+    p.label_smoothing = label_smoothing
+    p.z_loss = z_loss
+    p.normalizer = normalizer
+    p.has_ignore = ignore_index is not None
+    p.ignore = ignore_index if ignore_index is not None else 0
+    p.reduction = <xent_reduction> reduction
+    return 0
+
+
+def cross_entropy(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, cnp.ndarray probabilities,
+                  cnp.ndarray class_weight, cnp.ndarray sample_weight, cnp.ndarray grad_loss,
+                  double label_smoothing, double z_loss, double normalizer, object ignore_index, int reduction,
+                  cnp.ndarray grad, cnp.ndarray loss_rows, cnp.ndarray lse_rows):
+    """Returns (reduced loss, None), or (0.0, (row, value, count)) where the targets are at fault."""
+    cdef xent_cross_entropy_problem p
+    cdef xent_cross_entropy_result r
+    cdef xent_status status
+    describe(&p, logits, class_axes, labels, probabilities, class_weight, sample_weight, grad_loss, label_smoothing,
+             z_loss, normalizer, ignore_index, reduction)
+    r.grad = array_of(grad)
+    r.loss_rows = cnp.PyArray_DATA(loss_rows) if loss_rows is not None else NULL
+    r.lse_rows = cnp.PyArray_DATA(lse_rows) if lse_rows is not None else NULL
+    r.loss = 0.0
+    if p.logits.type == XENT_FLOAT32:
+        with nogil:
+            status = xent_cross_entropy_f32(&p, 1, &r)
+    else:
+        with nogil:
+            status = xent_cross_entropy_f64(&p, 1, &r)
+    return r.loss, fault_of(status, &r.fault)
+
+
+def hessian(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, cnp.ndarray probabilities,
+            cnp.ndarray class_weight, cnp.ndarray sample_weight, double label_smoothing, double z_loss,
+            double normalizer, object ignore_index, int reduction, cnp.ndarray vector, cnp.ndarray out):
+    cdef xent_cross_entropy_problem p
+    cdef xent_cross_entropy_result r
+    cdef xent_array v = array_of(vector)
+    cdef xent_status status
+    describe(&p, logits, class_axes, labels, probabilities, class_weight, sample_weight, None, label_smoothing,
+             z_loss, normalizer, ignore_index, reduction)
+    r.grad = array_of(out)
+    r.loss_rows = r.lse_rows = NULL
+    if p.logits.type == XENT_FLOAT32:
+        with nogil:
+            status = xent_hessian_f32(&p, &v, &r)
+    else:
+        with nogil:
+            status = xent_hessian_f64(&p, &v, &r)
+    return fault_of(status, &r.fault)
+
+
+def sigmoid(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray targets, cnp.ndarray pos_weight,
+            cnp.ndarray row_weight, cnp.ndarray element_weight, int reduction, cnp.ndarray grad,
+            cnp.ndarray losses):
+    cdef xent_cross_entropy_problem p
+    cdef xent_cross_entropy_result r
+    cdef xent_vector positive = vector_of(pos_weight)
+    cdef xent_array weight = array_of(element_weight), elements = array_of(losses)
+    cdef xent_status status
+    describe(&p, logits, class_axes, None, targets, None, row_weight, None, 0.0, 0.0, 0.0, None, reduction)
+    r.grad = array_of(grad)
+    r.loss_rows = r.lse_rows = NULL
+    r.loss = 0.0
+    if p.logits.type == XENT_FLOAT32:
+        with nogil:
+            status = xent_sigmoid_f32(&p, &positive, &weight, &elements, &r)
+    else:
+        with nogil:
+            status = xent_sigmoid_f64(&p, &positive, &weight, &elements, &r)
+    return r.loss, fault_of(status, &r.fault)
+
+
+def logsumexp(cnp.ndarray x, uint64_t class_axes, cnp.ndarray weights, cnp.ndarray out, cnp.ndarray sign):
+    cdef xent_shape shape = shape_of(x, class_axes)
+    cdef xent_array a = array_of(x), b = array_of(weights)
+    cdef void *to = cnp.PyArray_DATA(out)
+    cdef void *sign_to = cnp.PyArray_DATA(sign) if sign is not None else NULL
+    if a.type == XENT_FLOAT32:
+        with nogil:
+            status = xent_logsumexp_f32(&shape, &a, &b, <float *> to, <float *> sign_to)
+    else:
+        with nogil:
+            status = xent_logsumexp_f64(&shape, &a, &b, <double *> to, <double *> sign_to)
+    fault_of(status, NULL)
+
+
+def softmax(cnp.ndarray x, uint64_t class_axes, cnp.ndarray out):
+    cdef xent_shape shape = shape_of(x, class_axes)
+    cdef xent_array a = array_of(x), b = array_of(out)
+    if a.type == XENT_FLOAT32:
+        with nogil:
+            status = xent_softmax_f32(&shape, &a, &b)
+    else:
+        with nogil:
+            status = xent_softmax_f64(&shape, &a, &b)
+    fault_of(status, NULL)
+
+
+def log_softmax(cnp.ndarray x, uint64_t class_axes, cnp.ndarray out):
+    cdef xent_shape shape = shape_of(x, class_axes)
+    cdef xent_array a = array_of(x), b = array_of(out)
+    if a.type == XENT_FLOAT32:
+        with nogil:
+            status = xent_log_softmax_f32(&shape, &a, &b)
+    else:
+        with nogil:
+            status = xent_log_softmax_f64(&shape, &a, &b)
+    fault_of(status, NULL)
+
+
+def exp(cnp.ndarray x, cnp.ndarray out):
+    """e**x of a contiguous float32 or float64 array, as the kernels compute it; for tests."""
+    cdef Py_ssize_t n = x.size
+    if x.dtype != out.dtype or out.size != n or not (x.flags.c_contiguous and out.flags.c_contiguous):
+        raise ValueError("x and out must be contiguous arrays of one dtype and size")
+    cdef xent_type type = type_of(x)
+    cdef void *a = cnp.PyArray_DATA(x)
+    cdef void *b = cnp.PyArray_DATA(out)
+    if type == XENT_FLOAT32:
+        with nogil:
+            xent_exp_f32(<const float *> a, <float *> b, n)
+    elif type == XENT_FLOAT64:
+        with nogil:
+            xent_exp_f64(<const double *> a, <double *> b, n)
+    else:
+        raise TypeError(f"exp takes float32 or float64, not {x.dtype}")
+
+
+def get_num_threads():
+    return xent_get_num_threads()
+
+
+def set_num_threads(int n):
+    xent_set_num_threads(n)
+
+
+def tier():
+    """The tier whose kernels the live table holds."""
+    return xent_tier().decode()
+
+
+def tiers():
+    """The tiers built in that this CPU can run, lowest first."""
+    names = []
+    cdef int i = 0
+    while xent_tier_name(i) != NULL:
+        names.append(xent_tier_name(i).decode())
+        i += 1
+    return names
+
+
+def set_tier(str name):
+    """Fill the table up to the tier of that name."""
+    if xent_set_tier(name.encode()) != 0:
+        raise ValueError(f"no tier {name!r} here: this build and CPU have {', '.join(tiers())}")
+
+
+def compiler():
+    return xent_compiler().decode()
+
+
+def version():
+    return xent_version().decode()

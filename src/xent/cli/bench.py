@@ -1,0 +1,299 @@
+"""`xent bench`: what loss + gradient, log-sum-exp and softmax cost, beside other libraries.
+
+Every result is compared with float64 arithmetic before it is timed. The unit is the copy: the time that
+`np.copyto` of the same logits takes on one thread, in the same round. All libraries take turns within a
+round; the figure shown is the median over the rounds. Fails (exit status 1) if a result of xent is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xent
+from xent import runtime
+from xent.cli import _console
+from xent.cli.peers import DEFAULT_PEERS, LOSS_GRAD, LSE, OPERATIONS, OURS, PEERS, Job, Peer
+
+HELP = "measure speed against NumPy and whichever of SciPy, scikit-learn, PyTorch and JAX are installed"
+
+Shape = tuple[int, int]
+
+QUICK_SHAPES: list[Shape] = [(32, 10), (4096, 10), (1024, 1000), (64, 32000)]
+FULL_SHAPES: list[Shape] = [
+    (32, 10),
+    (1024, 10),
+    (65536, 10),
+    (1024, 100),
+    (1024, 1000),
+    (8192, 1000),
+    (1024, 32000),
+    (512, 50257),
+    (256, 131072),
+]
+TIMED_AT_LEAST = 5e-4  # seconds: shorter calls are repeated until a measurement takes this long
+SECONDS = {True: 0.25, False: 2.0}  # --quick or not: how long to measure one operation on one shape
+FEWEST_ROUNDS, MOST_ROUNDS = 5, 60
+
+Record = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench`."""
+    parser.add_argument("--quick", action="store_true", help="few shapes, measured for about ten seconds")
+    parser.add_argument("--shapes", type=_shapes, help="rows x classes, for example 32x10,8192x1000")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the logits")
+    parser.add_argument(
+        "--threads", type=_threads, help="for every library that has threads; default: xent's own setting"
+    )
+    parser.add_argument(
+        "--peers",
+        default=",".join(DEFAULT_PEERS),
+        help=f"libraries to compare with, comma separated, of {', '.join(PEERS)}",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write all figures here, with CPU, tier, threads, versions"
+    )
+    parser.add_argument("--plot", metavar="FILE.png", help="draw cost in copies by shape (needs matplotlib)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, measure, report."""
+    if args.plot:
+        _console.optional("matplotlib", "plot")  # before the work, not after it
+    shapes = args.shapes or (QUICK_SHAPES if args.quick else FULL_SHAPES)
+    before = xent.get_num_threads()
+    threads = args.threads or before
+    xent.set_num_threads(threads)
+    try:
+        libraries, missing = _libraries(args.peers.split(","), threads)
+        report = _environment(libraries, missing, threads, args.dtype)
+        _introduce(report)
+        records: list[Record] = []
+        with _console.progress("measuring", len(shapes) * len(OPERATIONS)) as advance:
+            for shape in shapes:
+                for operation in OPERATIONS:
+                    records += measure(operation, shape, np.dtype(args.dtype), libraries, SECONDS[args.quick])
+                    advance()
+    finally:
+        xent.set_num_threads(before)
+    report["results"] = records
+    _show(records, [library.name for library in libraries])
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        _console.say(f"figures saved to {args.json}")
+    if args.plot:
+        from xent.cli import plot
+
+        plot.bench(report, args.plot)
+        _console.say(f"plot saved to {args.plot}")
+    wrong = [record for record in records if not record["correct"]]
+    for record in wrong:
+        _console.say("WRONG: {library}, {operation}, {rows}x{classes}: {problem}; not timed".format(**record))
+    return 1 if any(record["library"].startswith("xent") for record in wrong) else 0
+
+
+def _libraries(names: list[str], threads: int) -> tuple[list[Peer], dict[str, str]]:
+    """The adapters, ours first, and for each that is missing why."""
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise _console.CommandError(f"unknown peer {', '.join(unknown)}; known: {', '.join(PEERS)}")
+    libraries, missing = [make(threads) for make in OURS], {}
+    for name in names:
+        module, make = PEERS[name]
+        if not _console.installed(module):
+            missing[name] = "not installed"
+            continue
+        try:
+            libraries.append(make(threads))
+        except (ImportError, AttributeError) as error:  # there, but broken or without what we call
+            missing[name] = f"unusable: {error}"
+    return libraries, missing
+
+
+def measure(
+    operation: str, shape: Shape, dtype: np.dtype[Any], libraries: list[Peer], seconds: float
+) -> list[Record]:
+    """Check, then time, one operation on one shape in every library that has it."""
+    rng = np.random.default_rng(shape)
+    logits = (3.0 * rng.standard_normal(shape, dtype=np.float32)).astype(dtype)
+    labels = rng.integers(0, shape[1], shape[0])
+    jobs: dict[str, Job] = {}
+    records: list[Record] = []
+    for library in libraries:
+        if operation not in library.jobs:
+            continue
+        record: Record = {"operation": operation, "library": library.name}
+        record |= {"rows": shape[0], "classes": shape[1], "logits": str(dtype)}
+        problem = ""
+        try:
+            job = library.jobs[operation](logits, labels)
+            job.reset()
+            problem = _problem(operation, job.values(job.run()), logits, labels)
+        except Exception as error:  # named in the report, not timed, and the others go on
+            problem = f"{type(error).__name__}: {error}"
+        records.append(record | {"correct": not problem, "problem": problem})
+        if not problem:
+            jobs[library.name] = job
+    timings = _rounds(jobs, logits, seconds)
+    copies = timings.pop("copy")
+    for record in records:
+        if record["correct"]:
+            times = timings[record["library"]]
+            ratios = [mine / copy for mine, copy in zip(times, copies, strict=True)]
+            record["seconds"] = statistics.median(times)
+            record["copy_seconds"] = statistics.median(copies)
+            record["ns_per_logit"] = 1e9 * record["seconds"] / logits.size
+            record["copies"] = statistics.median(ratios)
+            record["copies_quartiles"] = [float(q) for q in np.quantile(ratios, [0.25, 0.75])]
+            record["rounds"] = len(times)
+    return records
+
+
+def _rounds(jobs: dict[str, Job], logits: NDArray[Any], seconds: float) -> dict[str, list[float]]:
+    """Seconds per call of each job and of "copy", all in turn within a round, in a new order each round."""
+    target = np.empty_like(logits)
+    turns = {"copy": Job(lambda: np.copyto(target, logits), lambda value: ()), **jobs}
+    repeats = {name: max(1, int(TIMED_AT_LEAST / max(_timed(job, 1), 1e-7))) for name, job in turns.items()}
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    order = list(turns)
+    shuffle = np.random.default_rng(0).shuffle
+    start = time.perf_counter()
+    for done in range(MOST_ROUNDS):
+        if done >= FEWEST_ROUNDS and time.perf_counter() - start > seconds:
+            break
+        shuffle(order)
+        for name in order:
+            times[name].append(_timed(turns[name], repeats[name]))
+    return times
+
+
+def _timed(job: Job, repeats: int) -> float:
+    """Seconds per call, after one untimed call: caches as the library leaves them, others' threads asleep."""
+    job.reset()
+    job.run()
+    job.reset()
+    run = job.run
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats
+
+
+def _problem(operation: str, values: tuple[Any, ...], logits: NDArray[Any], labels: NDArray[Any]) -> str:
+    """What is wrong with a result, "" if nothing; against float64, in chunks of rows. NaN is wrong."""
+    n, classes = logits.shape
+    step = max(1, 2**21 // max(classes, 1))
+    losses = 0.0
+    relative = 2e-5 if logits.dtype == np.float32 else 1e-12
+    for first in range(0, n, step):
+        rows = slice(first, first + step)
+        z = logits[rows].astype(np.float64)
+        top = z.max(axis=1, keepdims=True)
+        e = np.exp(z - top)
+        total = e.sum(axis=1, keepdims=True)
+        lse = (top + np.log(total))[:, 0]
+        if operation == LSE:
+            expected, got = lse, values[0][rows]
+        else:
+            e /= total
+            if operation == LOSS_GRAD:
+                here = np.arange(len(z))
+                losses += float(np.sum(lse - z[here, labels[rows]]))
+                e[here, labels[rows]] -= 1.0
+                e /= n
+            expected, got = e, values[-1][rows]
+        if np.shape(got) != expected.shape:
+            return f"shape {np.shape(got)} instead of {expected.shape}"
+        scale = 1.0 if operation == LSE else float(np.max(np.abs(expected)))
+        if not np.allclose(got, expected, rtol=relative, atol=relative * 1e-2 * scale):
+            return f"differs from float64 by up to {float(np.max(np.abs(got - expected))):.3g}"
+    if operation == LOSS_GRAD and not abs(float(values[0]) - losses / n) <= relative * losses / n:
+        return f"loss {float(values[0])!r} instead of {losses / n!r}"
+    return ""
+
+
+def _environment(libraries: list[Peer], missing: dict[str, str], threads: int, dtype: str) -> Record:
+    config = {key: value if isinstance(value, int) else str(value) for key, value in runtime.config().items()}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu(),
+        "system": platform.platform(),
+        "load_average": _load(),
+        "python": platform.python_version(),
+        "tier": config.get("tier"),
+        "threads": threads,
+        "dtype": dtype,
+        "config": config,
+        "libraries": {item.name: {"version": item.version, "threads": item.threads} for item in libraries},
+        "left_out": missing,
+    }
+
+
+def _introduce(report: Record) -> None:
+    _console.say(f"{report['cpu']}; tier {report['tier']}; {report['dtype']} logits")
+    if (report["load_average"] or 0.0) > 0.5:
+        _console.say(f"load average {report['load_average']:.1f}: other programs will disturb the figures")
+    rows = [[name, item["version"], item["threads"]] for name, item in report["libraries"].items()]
+    rows += [[name, reason, "-"] for name, reason in report["left_out"].items()]
+    _console.table(["library", "version", ">threads"], rows)
+
+
+def _show(records: list[Record], names: list[str]) -> None:
+    """One table per operation: a row per shape, a column per library."""
+    for operation in OPERATIONS:
+        own = [record for record in records if record["operation"] == operation]
+        columns = [name for name in names if any(record["library"] == name for record in own)]
+        rows = []
+        for shape in dict.fromkeys((record["rows"], record["classes"]) for record in own):
+            here = {r["library"]: r for r in own if (r["rows"], r["classes"]) == shape}
+            copy = next((r["copy_seconds"] for r in here.values() if r["correct"]), float("nan"))
+            cells = [_cell(here[name]) for name in columns]
+            rows.append([f"{shape[0]} x {shape[1]}", f"{1e6 * copy:.4g} us", *cells])
+        headers = ["rows x classes", ">one copy", *(f">{name}" for name in columns)]
+        _console.table(headers, rows, title=f"\n{operation}: cost in copies of the logits")
+
+
+def _cell(record: Record) -> str:
+    return f"{record['copies']:.3g}" if record["correct"] else "wrong"
+
+
+def _cpu() -> str:
+    """The processor's name, as well as the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _load() -> float | None:
+    """Programs that ran on average in the last minute; None where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _shapes(text: str) -> list[Shape]:
+    shapes = []
+    for item in text.split(","):
+        rows, _, classes = item.strip().partition("x")
+        if not (rows.isdigit() and classes.isdigit() and int(rows) > 0 and int(classes) > 0):
+            raise argparse.ArgumentTypeError(f"{item!r}: write rows x classes, like 32x10,8192x1000")
+        shapes.append((int(rows), int(classes)))
+    return shapes
+
+
+def _threads(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return value

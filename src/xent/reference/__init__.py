@@ -1,0 +1,33 @@
+"""The definition: every public function of `xent` once more, in plain Python, for reading and for judging.
+
+Standard library only. Everything is computed with 60 decimal digits and rounded to a float once, at the end:
+a result is the float64 nearest to the exact one (0.0 below the smallest normal number, 2**-1022). Names and
+signatures are those of `xent`. Arguments are numbers, nested sequences or anything with ``.tolist()``;
+results are floats and nested lists of floats.
+
+Read `reductions` first (softmax and the log-sum-exp), then `losses` and `sigmoid`. `_exact` holds the
+arithmetic, `_batch` takes a batch apart into rows.
+"""
+
+from xent.reference.losses import (
+    cross_entropy,
+    cross_entropy_grad,
+    cross_entropy_hessian_diag,
+    cross_entropy_hvp,
+    cross_entropy_with_grad,
+)
+from xent.reference.reductions import log_softmax, logsumexp, softmax
+from xent.reference.sigmoid import sigmoid_cross_entropy, sigmoid_cross_entropy_with_grad
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_grad",
+    "cross_entropy_hessian_diag",
+    "cross_entropy_hvp",
+    "cross_entropy_with_grad",
+    "log_softmax",
+    "logsumexp",
+    "sigmoid_cross_entropy",
+    "sigmoid_cross_entropy_with_grad",
+    "softmax",
+]
