@@ -25,13 +25,29 @@ XENT_INLINE char *element_of(const xent_layout *layout, const xent_view *view, c
 
 static const unsigned char SIZE_OF[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8};
 
-/* The bytes of one element in native order. */
+/* One element in native order. */
 XENT_INLINE void fetch(void *to, const char *from, int size, int swapped) {
-    unsigned char *t = to;
-    if (swapped)
-        for (int k = 0; k < size; k++) t[k] = (unsigned char)from[size - 1 - k];
-    else
-        memcpy(t, from, (size_t)size);
+    uint64_t eight;
+    uint32_t four;
+    uint16_t two;
+    switch (size) {
+        case 8:
+            memcpy(&eight, from, 8);
+            if (swapped) eight = __builtin_bswap64(eight);
+            memcpy(to, &eight, 8);
+            break;
+        case 4:
+            memcpy(&four, from, 4);
+            if (swapped) four = __builtin_bswap32(four);
+            memcpy(to, &four, 4);
+            break;
+        case 2:
+            memcpy(&two, from, 2);
+            if (swapped) two = __builtin_bswap16(two);
+            memcpy(to, &two, 2);
+            break;
+        default: memcpy(to, from, 1);
+    }
 }
 
 #define XENT_AS(TYPE)              \

@@ -210,7 +210,9 @@ XENT_INLINE wide far_factor(double low, double high) {
  * of two: exact. */
 XENT_INLINE wide rescaled(wide a, const rowsum *from, const rowsum *into) {
     if (!from->far && !into->far) return wide_scale(a, from->scale - into->scale);
-    return wide_mul(wide_mul(wide_div(a, from->top), far_factor(from->max, into->max)), into->top);
+    const wide factor = far_factor(from->max, into->max);
+    if (factor.hi == 0.0) return factor; /* and so the two tops are of the same size */
+    return wide_mul(wide_mul(a, factor), wide_div(into->top, from->top));
 }
 
 /* row += block, blocks in order. */

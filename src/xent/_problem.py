@@ -153,8 +153,15 @@ def _label(value: Any) -> int:
     return int(value)
 
 
+_SMALLEST = {4: float(np.finfo(np.float32).tiny), 8: float(np.finfo(np.float64).tiny)}
+
+
 def scalar(value: float, dtype: np.dtype[Any]) -> Any:
-    """A NumPy scalar; what is below the smallest normal number is 0."""
-    if dtype.itemsize == 4:
-        return np.float32(value) if abs(value) >= 1.1754943508222875e-38 or value != value else np.float32(0.0)
-    return np.float64(value) if abs(value) >= 2.2250738585072014e-308 or value != value else np.float64(0.0)
+    """A NumPy scalar of that dtype; what is below its smallest normal number is 0."""
+    if abs(value) < _SMALLEST[dtype.itemsize]:
+        value = 0.0
+    if dtype.itemsize == 8:
+        return np.float64(value)
+    if abs(value) > 3.4028235677973366e38:  # rounds to infinity, and quietly so
+        return np.float32(np.copysign(np.inf, value))
+    return np.float32(value)
