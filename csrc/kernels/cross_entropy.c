@@ -14,24 +14,29 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     block_scale few[XENT_BLOCKS_ON_STACK];
     wide total = {0.0, 0.0};
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
-    for (ptrdiff_t row = first; row < last; row++) {
-        char *out = a->grad ? row_of(a->layout, a->grad, row) : NULL;
-        double loss, lse;
-        int large;
-        const int64_t y = label_at(&p->labels, row, &large);
-        if (p->has_ignore && y == p->ignore && !large)
-            NAME(empty_row)(&w, out, &loss, &lse);
-        else {
-            const double s = entry(&p->sample_weight, row, 1.0), mass = entry(&p->class_weight, (ptrdiff_t)y, 1.0);
-            NAME(one_label_row)(&w, row_of(a->layout, a->logits, row), out, (ptrdiff_t)y, mass, p->z_loss,
-                                row_factor(a, row, s), &loss, &lse);
-            loss *= s;
-            if (s == 0.0) { /* no part in the sum, whatever the logits */
-                loss = 0.0;
-                if (out) NAME(row_fill)(&w, out, (REAL)0);
+    for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
+        n = last - first < at_once ? (int)(last - first) : at_once;
+        int64_t y[XENT_ROWS];
+        double z[XENT_ROWS]; /* the label's logit, read before the row is overwritten */
+        int ignored = 0;
+        for (int r = 0; r < n; r++) {
+            int large;
+            y[r] = label_at(&p->labels, first + r, &large);
+            ignored = p->has_ignore && y[r] == p->ignore && !large;
+            if (ignored) {
+                n = r; /* up to here; the ignored row, which is not to be read, by itself */
+                break;
             }
+            z[r] = (double)NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, first + r), y[r]);
         }
-        NAME(put_row)(a, row, loss, lse, &total);
+        if (n) NAME(sum_rows)(&w, first, n);
+        for (int r = 0; r < n; r++) {
+            const double s = entry(&p->sample_weight, first + r, 1.0), mass = entry(&p->class_weight, y[r], 1.0);
+            double loss, lse;
+            NAME(one_label_row)(&w, r, y[r], z[r], mass, p->z_loss, row_factor(a, first + r, s), &loss, &lse);
+            NAME(put_row)(a, &w, first + r, r, s, loss, lse, &total);
+        }
+        if (ignored) NAME(put_ignored)(a, &w, first + n++);
     }
     if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
     NAME(sweeper_stop)(&w, few);

@@ -9,17 +9,22 @@
 #include "loss_row.h"
 #include "soft_targets.h"
 
-static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, char *x_row, char *v_row, char *out_row,
-                              wide mass, double zeta, wide factor, double *numbers) {
+static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdiff_t row, wide mass, double zeta,
+                              wide factor, double *numbers) {
     const ptrdiff_t classes = w->layout->classes;
-    rowsum sum;
-    NAME(row_sum)(w, x_row, NULL, &sum);
+    char *out_row = row_of(w->layout, w->out, row), *v_row = vector ? row_of(w->layout, vector, row) : NULL;
+    const xent_view *out = w->out;
+    w->out = NULL; /* no terms are stored: the logits are needed again */
+    NAME(sum_rows)(w, row, 1);
+    w->out = out;
+    char *x_row = w->x_rows[0];
+    const rowsum sum = w->sums[0];
     if (sum.kind != ROW_FINITE) {
         NAME(row_fill)(w, out_row, (REAL)NAN);
         return;
     }
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
-    const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum) : 0.0), two_zeta = {2.0 * zeta, 0.0};
+    const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum, w->logs[0]) : 0.0), two_zeta = {2.0 * zeta, 0.0};
     const wide grown = wide_add(mass, twice);
     wide mean = {0.0, 0.0};
     for (int pass = vector ? 0 : 1; pass < 2; pass++) {
@@ -60,12 +65,11 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     (void)group;
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
     for (ptrdiff_t row = first; row < last; row++) {
-        char *out = row_of(a->layout, a->grad, row);
         const double s = entry(&p->sample_weight, row, 1.0);
         int large = 0;
         const int64_t y = p->labels.data ? label_at(&p->labels, row, &large) : 0;
         if (s == 0.0 || (p->labels.data && p->has_ignore && y == p->ignore && !large)) {
-            NAME(row_fill)(&w, out, (REAL)0);
+            NAME(row_fill)(&w, row_of(a->layout, a->grad, row), (REAL)0);
             continue;
         }
         wide mass = {0.0, 0.0};
@@ -75,9 +79,7 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
             const wide *q = NAME(targets_at)(&t, start, n);
             for (ptrdiff_t i = 0; i < n; i++) mass = wide_add(mass, q[i]);
         }
-        NAME(hessian_row)(&w, a->vector, row_of(a->layout, a->logits, row),
-                          a->vector ? row_of(a->layout, a->vector, row) : NULL, out, mass, p->z_loss,
-                          row_factor(a, row, s), numbers);
+        NAME(hessian_row)(&w, a->vector, row, mass, p->z_loss, row_factor(a, row, s), numbers);
     }
     NAME(sweeper_stop)(&w, few);
 }

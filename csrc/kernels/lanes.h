@@ -34,11 +34,6 @@ enum { XENT_LANES = 64, XENT_BLOCK = 2048, XENT_TAIL_STEP = 16 };
 #define NAME(op) XENT_PASTE(op, DTYPE)
 #define KERNEL(op) XENT_PASTE(XENT_PASTE(op, DTYPE), XENT_TIER)
 
-/* The number of lanes to fold for n terms: all, or the power of two that holds them. */
-XENT_INLINE int lanes_used(ptrdiff_t n) {
-    return n > 32 ? XENT_LANES : n > 16 ? 32 : 16;
-}
-
 XENT_INLINE uint64_t bits_of(double x) {
     uint64_t u;
     memcpy(&u, &x, sizeof u);

@@ -40,54 +40,57 @@ static inline REAL NAME(read_element)(const xent_layout *layout, const xent_view
     return v;
 }
 
-/* A row whose target mass A lies on class y alone:
+/* Row r of the last sum_rows, whose target mass A lies on class y alone, z = its logit before it was overwritten:
  *   loss = A (lse - z_y) + zeta lse^2,   grad = factor [(A + 2 zeta lse) p - A 1_y]
  * with A p_y - A = -A (sum of the other terms) / total, which keeps every digit where p_y is nearly 1. */
-static inline void NAME(one_label_row)(NAME(sweeper) * w, char *x_row, char *out_row, ptrdiff_t y, double mass,
-                                double zeta, wide factor, double *loss, double *lse) {
-    const double z = (double)NAME(read_element)(w->layout, w->x, x_row, y); /* before the row is overwritten */
-    rowsum sum;
-    NAME(row_sum)(w, x_row, out_row, &sum);
-    *lse = NAME(row_lse)(&sum);
-    if (sum.kind != ROW_FINITE) {
-        *loss = sum.kind != ROW_INFINITE ? NAN : mass == 0.0 && zeta == 0.0 ? 0.0 : INFINITY - (z > 0 ? z : 0.0);
+static inline void NAME(one_label_row)(NAME(sweeper) * w, int r, ptrdiff_t y, double z, double mass, double zeta,
+                                       wide factor, double *loss, double *lse) {
+    const rowsum *sum = &w->sums[r];
+    char *out_row = w->out_rows[r];
+    *lse = NAME(row_lse)(sum, w->logs[r]);
+    if (sum->kind != ROW_FINITE) {
+        *loss = sum->kind != ROW_INFINITE ? NAN : mass == 0.0 && zeta == 0.0 ? 0.0 : INFINITY - (z > 0 ? z : 0.0);
         if (out_row) NAME(row_fill)(w, out_row, (REAL)NAN);
         return;
     }
-    const double log_s = log_rest(&sum);
-    const wide gap = difference(sum.max, z);
-    *loss = mass == 0.0 ? 0.0 : mass * (gap.hi + (gap.lo + log_s));
+    const wide gap = difference(sum->max, z);
+    *loss = mass == 0.0 ? 0.0 : mass * (gap.hi + (gap.lo + w->logs[r]));
     if (zeta != 0.0) *loss += zeta * *lse * *lse;
     if (!out_row) return;
 
-    const wide total = wide_add(sum.top, sum.rest);
+    const wide total = wide_add(sum->top, sum->rest);
     const wide unit = wide_div(factor, total); /* factor / total */
     wide grown = {mass, 0.0};
     if (zeta != 0.0) grown = wide_add(grown, product(2.0 * zeta, *lse));
-    NAME(row_scale)(w, out_row, &sum, wide_mul(unit, grown));
+    NAME(row_scale)(w, r, wide_mul(unit, grown));
 
     wide term = {0.0, 0.0}; /* e^z in the scale of the sum */
-    if (z == sum.max)
-        term = sum.top;
-    else if (sum.far)
-        term = wide_mul(sum.top, far_factor(z, sum.max));
-    else if (z > sum.max - DEEP)
-        term = NAME(exp_wide)((REAL)z, -sum.scale);
-    const wide others = z == sum.max ? sum.rest : wide_sub(total, term);
+    if (z == sum->max)
+        term = sum->top;
+    else if (sum->far)
+        term = wide_mul(sum->top, far_factor(z, sum->max));
+    else if (z > sum->max - DEEP)
+        term = NAME(exp_wide)((REAL)z, -sum->scale);
+    const wide others = z == sum->max ? sum->rest : wide_sub(total, term);
     wide at_label = wide_mul(wide_mul(unit, others), (wide){-mass, 0.0});
     if (zeta != 0.0) at_label = wide_add(at_label, wide_mul(wide_mul(unit, term), product(2.0 * zeta, *lse)));
     NAME(write_element)(w, out_row, y, NAME(rounded)(at_label.hi));
 }
 
-/* A row that counts for nothing. */
-static inline void NAME(empty_row)(NAME(sweeper) * w, char *out_row, double *loss, double *lse) {
-    *loss = *lse = 0.0;
-    if (out_row) NAME(row_fill)(w, out_row, (REAL)0);
-}
-
-static inline void NAME(put_row)(const xent_loss_args *a, ptrdiff_t row, double loss, double lse, wide *total) {
+/* Row r of the last sum_rows, number `row` of all, counted s times; 0 times is no row, whatever its logits. */
+static inline void NAME(put_row)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t row, int r, double s,
+                                 double loss, double lse, wide *total) {
+    loss = s == 0.0 ? 0.0 : s * loss;
     loss = fabs(loss) < REAL_MIN ? 0.0 : loss;
+    if (s == 0.0 && a->grad) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
     if (a->loss_rows) ((REAL *)a->loss_rows)[row] = (REAL)loss;
     if (a->lse_rows) ((REAL *)a->lse_rows)[row] = NAME(rounded)(lse);
     add_loss(total, loss);
+}
+
+/* A row that counts for nothing and is not read. */
+static inline void NAME(put_ignored)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t row) {
+    if (a->grad) NAME(row_fill)(w, row_of(a->layout, a->grad, row), (REAL)0);
+    if (a->loss_rows) ((REAL *)a->loss_rows)[row] = 0;
+    if (a->lse_rows) ((REAL *)a->lse_rows)[row] = 0;
 }

@@ -4,6 +4,8 @@
 #define REAL_MIN 0x1p-126
 #define REAL_INF ((float)INFINITY)
 #define REAL_FMA fmaf
+#define LOW_LANES 1 /* a lane's sum is one double; low parts are 0 */
+#define LOW_LANE(l) 0
 #define MIN_EXPONENT (-126)
 
 /* Plain range: a block whose logits all lie in it is summed as e^x, stored as e^x. The lower end leaves room for the
@@ -30,9 +32,18 @@ XENT_INLINE float add_exp_f32(float x, double offset, int counts, double *hi, do
     return (float)e;
 }
 
-XENT_INLINE wide fold_f32(double *hi, double *lo, int width) {
-    for (int half = width / 2; half; half /= 2)
-        for (int l = 0; l < half; l++) hi[l] += hi[l + half];
+/* A lane's sum without one term. */
+XENT_INLINE wide without_f32(double hi, double lo, double term_hi, double term_lo) {
+    (void)lo, (void)term_lo;
+    return (wide){hi - term_hi, 0.0};
+}
+
+/* One step of a fold, and what the last one leaves. */
+XENT_INLINE void fold_one_f32(double *hi, double *lo, double other_hi, double other_lo) {
+    (void)lo, (void)other_lo;
+    *hi += other_hi;
+}
+XENT_INLINE wide folded_f32(double hi, double lo) {
     (void)lo;
-    return (wide){hi[0], 0.0};
+    return (wide){hi, 0.0};
 }

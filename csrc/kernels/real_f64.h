@@ -4,6 +4,8 @@
 #define REAL_MIN 0x1p-1022
 #define REAL_INF INFINITY
 #define REAL_FMA fma
+#define LOW_LANES XENT_LANES
+#define LOW_LANE(l) (l)
 #define MIN_EXPONENT (-1022)
 
 #define PLAIN_LOW (-640.0)
@@ -26,12 +28,17 @@ XENT_INLINE double add_exp_f64(double x, double offset, int counts, double *hi, 
     return e.hi;
 }
 
-XENT_INLINE wide fold_f64(double *hi, double *lo, int width) {
-    for (int half = width / 2; half; half /= 2)
-        for (int l = 0; l < half; l++) {
-            wide s = two_sum(hi[l], hi[l + half]);
-            hi[l] = s.hi;
-            lo[l] += lo[l + half] + s.lo;
-        }
-    return fast_two_sum(hi[0], lo[0]);
+/* A lane's sum without one term. */
+XENT_INLINE wide without_f64(double hi, double lo, double term_hi, double term_lo) {
+    return wide_sub((wide){hi, lo}, (wide){term_hi, term_lo});
+}
+
+/* One step of a fold, and what the last one leaves. */
+XENT_INLINE void fold_one_f64(double *hi, double *lo, double other_hi, double other_lo) {
+    wide s = two_sum(*hi, other_hi);
+    *hi = s.hi;
+    *lo += other_lo + s.lo;
+}
+XENT_INLINE wide folded_f64(double hi, double lo) {
+    return fast_two_sum(hi, lo);
 }

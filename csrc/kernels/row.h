@@ -10,12 +10,9 @@ typedef struct {
     double max, scale;
     int far;
 } block_scale;
-enum { XENT_BLOCKS_ON_STACK = 64 };
-
-/* log(1 + s) of a finite row: lse = max + this. */
-XENT_INLINE double log_rest(const rowsum *sum) {
-    return log1p_wide(wide_div(sum->rest, sum->top));
-}
+/* Rows are taken XENT_ROWS at a time, fewer where their logits would not stay in the first-level cache; rows of up to
+ * XENT_NARROW classes are then worked on side by side, a row per vector element. */
+enum { XENT_BLOCKS_ON_STACK = 64, XENT_ROWS = 16, XENT_NARROW = 64, XENT_LOGITS_AT_ONCE = 4096 };
 #endif
 
 /* Of one thread's call: buffers and what was learnt on the way. */
@@ -24,9 +21,15 @@ typedef struct {
     const xent_view *x, *out; /* out NULL: nothing is stored */
     block_scale *blocks;
     int careful;
+    int side_by_side;      /* the last sum_rows took its rows side by side and left their terms in `columns` */
+    rowsum sums[XENT_ROWS]; /* of the rows of the last sum_rows */
+    double logs[XENT_ROWS]; /* log(1 + rest / top) of them */
+    char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
     _Alignas(64) REAL logits[XENT_BLOCK];
     _Alignas(64) REAL terms[XENT_BLOCK];
     _Alignas(64) REAL journal[XENT_BLOCK];
+    _Alignas(64) REAL columns[XENT_NARROW][XENT_ROWS];
+    NAME(lanes) lanes[XENT_ROWS];
 } NAME(sweeper);
 
 /* The logits start .. start + n - 1 of a row: in place where they can be read there, else copied to the buffer. */
@@ -56,6 +59,99 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, char *x_row, char *out_row, 
             add_block(sum, &block);
         if (sum->kind == ROW_NAN) return;
     }
+}
+
+/* Up to XENT_ROWS narrow rows side by side: element r of every vector belongs to row r, and class c takes the part of
+ * lane c, so that the sums are those of row_sum, bit for bit. 0 where a row is not plain: nothing is done then. */
+XENT_NOINLINE int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
+    const int classes = (int)w->layout->classes;
+    REAL v[XENT_NARROW][XENT_ROWS], most[XENT_ROWS], least[XENT_ROWS];
+    double hi[XENT_NARROW][XENT_ROWS], lo[LOW_LANES][XENT_ROWS], top_hi[XENT_ROWS], top_lo[XENT_ROWS];
+    int ties[XENT_ROWS], plain = 1;
+    for (int r = 0; r < XENT_ROWS; r++) {
+        const REAL *x = (const REAL *)w->x_rows[r < rows ? r : 0];
+        for (int c = 0; c < classes; c++) v[c][r] = x[c];
+    }
+    for (int r = 0; r < XENT_ROWS; r++) most[r] = -REAL_INF, least[r] = REAL_INF, ties[r] = -1;
+    for (int c = 0; c < classes; c++)
+        for (int r = 0; r < XENT_ROWS; r++) {
+            most[r] = v[c][r] > most[r] ? v[c][r] : most[r];
+            least[r] = v[c][r] < least[r] ? v[c][r] : least[r];
+        }
+    for (int r = 0; r < XENT_ROWS; r++) plain &= most[r] <= PLAIN_HIGH && least[r] >= PLAIN_LOW;
+    if (!plain) return 0;
+    for (int r = 0; r < XENT_ROWS; r++) {
+        const wide top = NAME(exp_wide)(most[r], 0.0);
+        top_hi[r] = top.hi, top_lo[r] = top.lo;
+    }
+    for (int c = 0; c < classes; c++)
+        for (int r = 0; r < XENT_ROWS; r++) {
+            double h = 0.0, l = 0.0;
+            w->columns[c][r] = NAME(add_exp)(v[c][r], 0.0, 1, &h, &l);
+            const int holds = v[c][r] == most[r];
+            const wide others = NAME(without)(h, l, holds ? top_hi[r] : 0.0, holds ? top_lo[r] : 0.0);
+            hi[c][r] = others.hi, lo[LOW_LANE(c)][r] = others.lo;
+            ties[r] += holds;
+        }
+    for (int half = XENT_NARROW / 2, n = classes; half; half /= 2) {
+        for (int c = 0; c + half < n; c++)
+            for (int r = 0; r < XENT_ROWS; r++)
+                NAME(fold_one)(&hi[c][r], &lo[LOW_LANE(c)][r], hi[c + half][r], lo[LOW_LANE(c + half)][r]);
+        n = n < half ? n : half;
+    }
+    for (int r = 0; r < rows; r++) {
+        rowsum *sum = &w->sums[r];
+        *sum = (rowsum){.max = (double)most[r], .min = (double)least[r], .kind = ROW_FINITE, .plain = 1};
+        sum->top = (wide){top_hi[r], top_lo[r]};
+        sum->rest = NAME(folded)(hi[0][r], lo[0][r]);
+        if (ties[r] > 0) sum->rest = wide_add(sum->rest, wide_mul(sum->top, (wide){(double)ties[r], 0.0}));
+        if (sum->rest.hi != sum->rest.hi) sum->kind = ROW_NAN;
+    }
+    return 1;
+}
+
+/* How many rows to give sum_rows at once. */
+XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
+    const ptrdiff_t classes = w->layout->classes, n = classes ? XENT_LOGITS_AT_ONCE / classes : XENT_ROWS;
+    return n < 1 ? 1 : n > XENT_ROWS ? XENT_ROWS : (int)n;
+}
+
+/* The sums of rows first .. first + rows - 1 to w->sums, their terms to w->out if there is one; log(1 + s) to w->logs.
+ * Short rows are all swept before their lanes are folded, and the logarithms come last: the folds and logarithms are
+ * long chains of operations that wait for each other, and so those of several rows run at the same time. */
+static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
+    const ptrdiff_t classes = w->layout->classes;
+    const int direct = w->x->direct && (!w->out || w->out->direct);
+    for (int r = 0; r < rows; r++) {
+        w->x_rows[r] = row_of(w->layout, w->x, first + r);
+        w->out_rows[r] = w->out ? row_of(w->layout, w->out, first + r) : NULL;
+    }
+    w->side_by_side = 0;
+    if (direct && rows > 1 && !w->careful && classes <= XENT_NARROW && NAME(narrow_sums)(w, rows))
+        w->side_by_side = 1;
+    else if (direct && rows > 1 && !w->careful) {
+        int swept = 0;
+        for (; swept < rows; swept++) {
+            const REAL *x = (const REAL *)w->x_rows[swept];
+            REAL *e = (REAL *)w->out_rows[swept];
+            if (NAME(plain_sweep)(x, classes, e, w->journal, &w->lanes[swept])) continue;
+            w->careful = 1;
+            NAME(guarded_sum)(e == x ? w->journal : x, classes, e, w->journal, &w->sums[swept]);
+            break;
+        }
+        for (int r = 0; r < swept; r++)
+            NAME(plain_sum)(&w->lanes[r], (const REAL *)w->x_rows[r], (const REAL *)w->out_rows[r], classes, &w->sums[r]);
+        for (int r = swept + 1; r < rows; r++) NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &w->sums[r]);
+    } else
+        for (int r = 0; r < rows; r++) NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &w->sums[r]);
+
+    double s_hi[XENT_ROWS], s_lo[XENT_ROWS];
+    for (int r = 0; r < rows; r++) {
+        const int finite = w->sums[r].kind == ROW_FINITE;
+        const wide s = wide_div(finite ? w->sums[r].rest : (wide){0.0, 0.0}, finite ? w->sums[r].top : (wide){1.0, 0.0});
+        s_hi[r] = s.hi, s_lo[r] = s.lo;
+    }
+    for (int r = 0; r < rows; r++) w->logs[r] = log1p_wide((wide){s_hi[r], s_lo[r]});
 }
 
 /* e <- e d 2^k, rounded once: d in two parts of the dtype. The product is formed 2^shift too large, so that what falls
@@ -88,8 +184,10 @@ XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
               : (REAL)rest;
 }
 
-/* Scale the stored terms of a finite row by d: e^x / sum * g for d = g / (rest + top). */
-static inline void NAME(row_scale)(NAME(sweeper) * w, char *out_row, const rowsum *sum, wide d) {
+/* Scale the stored terms of row r of the last sum_rows, which is finite, by d: e^x / sum * g for d = g / total. */
+static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
+    const rowsum *sum = &w->sums[r];
+    char *out_row = w->out_rows[r];
     const ptrdiff_t classes = w->layout->classes;
     const double size = fabs(d.hi);
     /* No product can come near the smallest normal number, with room for the low part of d. */
@@ -103,6 +201,8 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, char *out_row, const rowsu
             gather_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
             e = w->terms;
         }
+        if (w->side_by_side)
+            for (ptrdiff_t c = 0; c < n; c++) e[c] = w->columns[c][r];
         if (safe) {
             NAME(split)(d, &hi, &lo);
             NAME(scale_plain)(e, n, hi, lo);
@@ -110,7 +210,8 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, char *out_row, const rowsu
             /* d 2^(block scale - row scale) = f 2^k with 1/4 <= |f| < 1/2 */
             wide f = d;
             double k = 0.0;
-            const block_scale *block = &w->blocks[b];
+            const block_scale whole_row = {sum->max, sum->scale, sum->far};
+            const block_scale *block = classes <= XENT_BLOCK ? &whole_row : &w->blocks[b];
             if (!sum->far && !block->far)
                 k = block->scale - sum->scale;
             else {
@@ -167,9 +268,10 @@ XENT_INLINE REAL NAME(rounded)(double v) {
     return fabs(v) < REAL_MIN ? (REAL)0 : (REAL)v;
 }
 
-static inline double NAME(row_lse)(const rowsum *sum) {
+/* lse of a row whose log(1 + s) is log_s. */
+static inline double NAME(row_lse)(const rowsum *sum, double log_s) {
     switch (sum->kind) {
-        case ROW_FINITE: return sum->max + log_rest(sum);
+        case ROW_FINITE: return sum->max + log_s;
         case ROW_EMPTY: return -INFINITY;
         case ROW_INFINITE: return INFINITY;
         case ROW_NAN: break;

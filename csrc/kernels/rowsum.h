@@ -31,19 +31,19 @@ typedef struct {
 } rowsum;
 #endif
 
-/* What a block leaves in the lanes. */
+/* What a block leaves in the lanes. lo is there where sums have two parts. */
 typedef struct {
-    double hi[XENT_LANES], lo[XENT_LANES];
-    REAL most[XENT_LANES], least[XENT_LANES];
+    double hi[XENT_LANES], lo[LOW_LANES];
+    REAL most[XENT_LANES], largest, smallest; /* the largest logit of each lane, and of all; the smallest of all */
 } NAME(lanes);
 
 /* One block, into lanes. mode and clamp are constants at every call; clamped, what is below floor counts as floor. */
 XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, REAL *restrict journal, ptrdiff_t n,
                              double offset, REAL floor, int mode, int clamp, NAME(lanes) * out) {
     const ptrdiff_t whole = n - n % XENT_LANES;
-    double hi[XENT_LANES], lo[XENT_LANES]; /* local arrays: compilers keep these in registers */
+    double hi[XENT_LANES], lo[LOW_LANES]; /* local arrays: compilers keep these in registers */
     REAL most[XENT_LANES], least[XENT_LANES];
-    for (int l = 0; l < XENT_LANES; l++) hi[l] = lo[l] = 0.0, most[l] = -REAL_INF, least[l] = REAL_INF;
+    for (int l = 0; l < XENT_LANES; l++) hi[l] = lo[LOW_LANE(l)] = 0.0, most[l] = -REAL_INF, least[l] = REAL_INF;
     for (ptrdiff_t i = 0; i < whole; i += XENT_LANES)
         for (int l = 0; l < XENT_LANES; l++) {
             REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];
@@ -53,7 +53,7 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, REAL *res
                 v = v < floor ? floor : v; /* a NaN stays */
             else
                 least[l] = v < least[l] ? v : least[l];
-            REAL term = NAME(add_exp)(v, offset, 1, &hi[l], &lo[l]);
+            REAL term = NAME(add_exp)(v, offset, 1, &hi[l], &lo[LOW_LANE(l)]);
             if (mode != SUM_ONLY) e[i + l] = term;
         }
     if (whole < n) {
@@ -68,12 +68,17 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, REAL *res
                 most[l] = l < left && u > most[l] ? u : most[l];
                 least[l] = l < left && u < least[l] ? u : least[l];
                 u = u < floor ? floor : u;
-                term[l] = NAME(add_exp)(u, offset, l < left, &hi[l], &lo[l]);
+                term[l] = NAME(add_exp)(u, offset, l < left, &hi[l], &lo[LOW_LANE(l)]);
             }
         if (mode != SUM_ONLY) memcpy(e + whole, term, (size_t)left * sizeof(REAL));
     }
-    memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo);
-    memcpy(out->most, most, sizeof most), memcpy(out->least, least, sizeof least);
+    memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo), memcpy(out->most, most, sizeof most);
+    for (int half = XENT_LANES / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) {
+            most[l] = most[l + half] > most[l] ? most[l + half] : most[l];
+            least[l] = least[l + half] < least[l] ? least[l + half] : least[l];
+        }
+    out->largest = most[0], out->smallest = least[0];
 }
 
 XENT_NOINLINE void NAME(sweep_sum)(const REAL *x, ptrdiff_t n, NAME(lanes) * out) {
@@ -118,22 +123,23 @@ XENT_INLINE int NAME(has_nan)(const REAL *x, ptrdiff_t n) {
     return 0;
 }
 
-/* Take the largest term m, which is `top`, out of its lane (the first that holds it) and fold the rest. */
-static inline wide NAME(rest_of)(NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m, wide top,
-                          double offset, REAL floor) {
-    const int width = lanes_used(n);
-    NAME(lanes) work = *lanes;
-    int lane = 0;
-    while (lane < width - 1 && lanes->most[lane] != m) lane++;
-    wide others = wide_sub((wide){work.hi[lane], work.lo[lane]}, top);
-    work.hi[lane] = others.hi, work.lo[lane] = others.lo;
-    wide rest = NAME(fold)(work.hi, work.lo, width);
-    if (rest.hi >= SHARP * top.hi || n <= XENT_LANES) return rest;
+/* The lanes folded in halves. */
+XENT_INLINE wide NAME(fold)(double *hi, double *lo) {
+    for (int half = XENT_LANES / 2; half; half /= 2)
+        for (int l = 0; l < half; l++)
+            NAME(fold_one)(&hi[l], &lo[LOW_LANE(l)], hi[l + half], lo[LOW_LANE(l + half)]);
+    return NAME(folded)(hi[0], lo[0]);
+}
 
-    /* Too little is left for a difference: add the other terms of that lane, as they are stored. */
+/* The rest of a block whose largest term stands alone in a lane that has too little left for a difference: add the
+ * other terms of that lane, as they are stored. */
+XENT_NOINLINE wide NAME(sharp_rest)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m,
+                                    double offset, REAL floor) {
     const double largest_term = NAME(stored)(m, offset, floor);
+    NAME(lanes) work = *lanes;
     double sum = 0.0;
-    int skipped = 0;
+    int skipped = 0, lane = 0;
+    while (lane < XENT_LANES - 1 && lanes->most[lane] != m) lane++;
     for (ptrdiff_t i = lane; i < n; i += XENT_LANES) {
         double term = e ? (double)e[i] : NAME(stored)(x[i], offset, floor);
         if (term < DROPPED) term = 0.0;
@@ -142,42 +148,52 @@ static inline wide NAME(rest_of)(NAME(lanes) * lanes, const REAL *x, const REAL 
         else
             sum += term;
     }
-    lanes->hi[lane] = sum, lanes->lo[lane] = 0.0;
-    return NAME(fold)(lanes->hi, lanes->lo, width);
+    work.hi[lane] = sum, work.lo[LOW_LANE(lane)] = 0.0;
+    return NAME(fold)(work.hi, work.lo);
 }
 
-/* One block of a row: x[0..n) -> out; the terms to e unless it is NULL; e == x works in place.
- * journal has room for XENT_BLOCK logits. */
-static inline void NAME(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, REAL *journal, int *careful, rowsum *out) {
-    NAME(lanes) lanes;
-    REAL m = -REAL_INF, low = REAL_INF;
-    double offset = 0.0;
-
-    if (!*careful) {
-        if (!e)
-            NAME(sweep_sum)(x, n, &lanes);
-        else if (e == x)
-            NAME(sweep_in_place)(e, journal, n, &lanes);
-        else
-            NAME(sweep_store)(x, e, n, &lanes);
-        for (int l = 0, width = lanes_used(n); l < width; l++) {
-            m = lanes.most[l] > m ? lanes.most[l] : m;
-            low = lanes.least[l] < low ? lanes.least[l] : low;
-        }
-        if (m <= PLAIN_HIGH && low >= PLAIN_LOW) {
-            *out = (rowsum){.max = (double)m, .min = (double)low, .kind = ROW_FINITE, .plain = 1};
-            out->top = NAME(exp_wide)(m, 0.0);
-            out->rest = NAME(rest_of)(&lanes, x, e, n, m, out->top, 0.0, PLAIN_LOW);
-            if (out->rest.hi != out->rest.hi) out->kind = ROW_NAN;
-            return;
-        }
-        *careful = 1;
-        if (e == x) x = journal;
-    } else {
-        if (e == x) memcpy(journal, x, (size_t)n * sizeof(REAL)), x = journal;
-        m = NAME(largest)(x, n);
+/* The sum of a block without one copy of the largest term m, which is `top`: taken out of every lane whose largest it
+ * is, and put back for all those lanes but one. */
+XENT_INLINE wide NAME(rest_of)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m, wide top,
+                               double offset, REAL floor) {
+    double hi[XENT_LANES], lo[LOW_LANES];
+    int ties = -1;
+    for (int l = 0; l < XENT_LANES; l++) {
+        const int holds = lanes->most[l] == m;
+        wide others = NAME(without)(lanes->hi[l], lanes->lo[LOW_LANE(l)], holds ? top.hi : 0.0, holds ? top.lo : 0.0);
+        hi[l] = others.hi, lo[LOW_LANE(l)] = others.lo;
+        ties += holds;
     }
+    wide rest = NAME(fold)(hi, lo);
+    if (ties > 0) return wide_add(rest, wide_mul(top, (wide){(double)ties, 0.0}));
+    if (n > XENT_LANES && !(rest.hi >= SHARP * top.hi)) return NAME(sharp_rest)(lanes, x, e, n, m, offset, floor);
+    return rest;
+}
 
+/* Sweep a block in the hope that it is plain: terms to e (NULL: nowhere; x: in place, x is then in the journal). */
+XENT_INLINE int NAME(plain_sweep)(const REAL *x, ptrdiff_t n, REAL *e, REAL *journal, NAME(lanes) * lanes) {
+    if (!e)
+        NAME(sweep_sum)(x, n, lanes);
+    else if (e == x)
+        NAME(sweep_in_place)(e, journal, n, lanes);
+    else
+        NAME(sweep_store)(x, e, n, lanes);
+    return lanes->largest <= PLAIN_HIGH && lanes->smallest >= PLAIN_LOW;
+}
+
+/* The sum of a block whose sweep was plain. */
+XENT_INLINE void NAME(plain_sum)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, rowsum *out) {
+    const REAL m = lanes->largest;
+    *out = (rowsum){.max = (double)m, .min = (double)lanes->smallest, .kind = ROW_FINITE, .plain = 1};
+    out->top = NAME(exp_wide)(m, 0.0);
+    out->rest = NAME(rest_of)(lanes, x, e, n, m, out->top, 0.0, PLAIN_LOW);
+    if (out->rest.hi != out->rest.hi) out->kind = ROW_NAN;
+}
+
+/* The sum of a block that is not plain; x is not e. The terms as e^x 2^(GUARD - N), N from the block's maximum. */
+XENT_NOINLINE void NAME(guarded_sum)(const REAL *x, ptrdiff_t n, REAL *e, REAL *journal, rowsum *out) {
+    NAME(lanes) lanes;
+    REAL m = NAME(largest)(x, n);
     *out = (rowsum){.max = (double)m, .min = -INFINITY, .kind = ROW_FINITE};
     if (m == -REAL_INF || m == REAL_INF) {
         out->kind = NAME(has_nan)(x, n) ? ROW_NAN : m > 0 ? ROW_INFINITE : ROW_EMPTY;
@@ -189,13 +205,28 @@ static inline void NAME(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, REAL *jo
         for (ptrdiff_t i = 0; i < n; i++) journal[i] = x[i] - m;
         x = journal, m = 0;
     }
-    offset = GUARD - rint((double)m * LOG2E);
+    const double offset = GUARD - rint((double)m * LOG2E);
     const REAL floor = m - (REAL)DEEP;
     out->scale = -offset;
     NAME(sweep_guarded)(x, e, n, offset, floor, &lanes);
     out->top = NAME(exp_wide)(m, offset);
     out->rest = NAME(rest_of)(&lanes, x, e, n, m, out->top, offset, floor);
     if (out->rest.hi != out->rest.hi) out->kind = ROW_NAN;
+}
+
+/* One block of a row: x[0..n) -> out; the terms to e unless it is NULL; e == x works in place.
+ * journal has room for XENT_BLOCK logits. */
+static inline void NAME(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, REAL *journal, int *careful, rowsum *out) {
+    if (!*careful) {
+        NAME(lanes) lanes;
+        if (NAME(plain_sweep)(x, n, e, journal, &lanes)) {
+            NAME(plain_sum)(&lanes, x, e, n, out);
+            return;
+        }
+        *careful = 1;
+    } else if (e == x)
+        memcpy(journal, x, (size_t)n * sizeof(REAL));
+    NAME(guarded_sum)(e == x ? journal : x, n, e, journal, out);
 }
 
 #ifndef XENT_ROWSUM_SCALAR

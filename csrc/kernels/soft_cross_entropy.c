@@ -12,12 +12,13 @@
 #include "loss_row.h"
 #include "soft_targets.h"
 
-static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *x_row, char *out_row, double zeta, wide factor,
-                           double *loss, double *lse) {
+static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *out_row, double zeta, wide factor, double *loss,
+                           double *lse) {
     const ptrdiff_t classes = w->layout->classes;
-    rowsum sum;
-    NAME(row_sum)(w, x_row, NULL, &sum);
-    *lse = NAME(row_lse)(&sum);
+    const rowsum sum = w->sums[0];
+    const double log_s = w->logs[0];
+    char *x_row = w->x_rows[0];
+    *lse = NAME(row_lse)(&sum, log_s);
     const int finite = sum.kind == ROW_FINITE;
 
     wide mass = {0.0, 0.0}, gaps = {0.0, 0.0};
@@ -45,7 +46,6 @@ static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *x_row, ch
         if (out_row) NAME(row_fill)(w, out_row, (REAL)NAN);
         return;
     }
-    const double log_s = log_rest(&sum);
     *loss = infinite + wide_add(gaps, product(mass.hi, log_s)).hi;
     if (zeta != 0.0) *loss += zeta * *lse * *lse;
     if (!out_row) return;
@@ -75,29 +75,30 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     wide total = {0.0, 0.0};
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
     for (ptrdiff_t row = first; row < last; row++) {
-        char *x = row_of(a->layout, a->logits, row), *out = a->grad ? row_of(a->layout, a->grad, row) : NULL;
         const double s = entry(&p->sample_weight, row, 1.0);
+        const wide factor = row_factor(a, row, s);
         double loss, lse;
         int large = 0;
         int64_t y = p->labels.data ? label_at(&p->labels, row, &large) : 0;
-        if (p->labels.data && p->has_ignore && y == p->ignore && !large)
-            NAME(empty_row)(&w, out, &loss, &lse);
-        else {
-            const wide factor = row_factor(a, row, s);
-            NAME(targets_start)(&t, a, row, y);
-            if (p->label_smoothing == 0.0 && t.nonzero == 1) {
-                y = t.last_nonzero;
-                NAME(targets_at)(&t, (ptrdiff_t)y, 1);
-                NAME(one_label_row)(&w, x, out, (ptrdiff_t)y, t.t[0].hi, p->z_loss, factor, &loss, &lse);
-            } else
-                NAME(soft_row)(&w, &t, x, out, p->z_loss, factor, &loss, &lse);
-            loss *= s;
-            if (s == 0.0) {
-                loss = 0.0;
-                if (out) NAME(row_fill)(&w, out, (REAL)0);
-            }
+        if (p->labels.data && p->has_ignore && y == p->ignore && !large) {
+            NAME(put_ignored)(a, &w, row);
+            continue;
         }
-        NAME(put_row)(a, row, loss, lse, &total);
+        NAME(targets_start)(&t, a, row, y);
+        if (p->label_smoothing == 0.0 && t.nonzero == 1) {
+            y = t.last_nonzero;
+            const double mass = NAME(targets_at)(&t, (ptrdiff_t)y, 1)[0].hi;
+            const REAL z = NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, row), (ptrdiff_t)y);
+            NAME(sum_rows)(&w, row, 1);
+            NAME(one_label_row)(&w, 0, (ptrdiff_t)y, (double)z, mass, p->z_loss, factor, &loss, &lse);
+        } else {
+            w.out = NULL; /* no terms are stored: the logits are needed again */
+            NAME(sum_rows)(&w, row, 1);
+            w.out = a->grad;
+            w.out_rows[0] = a->grad ? row_of(a->layout, a->grad, row) : NULL;
+            NAME(soft_row)(&w, &t, w.out_rows[0], p->z_loss, factor, &loss, &lse);
+        }
+        NAME(put_row)(a, &w, row, 0, s, loss, lse, &total);
     }
     if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
     NAME(sweeper_stop)(&w, few);

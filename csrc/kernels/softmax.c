@@ -13,10 +13,11 @@ void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t las
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few)) return;
-    for (ptrdiff_t row = first; row < last; row++) {
-        rowsum sum;
-        NAME(row_sum)(&w, row_of(a->layout, a->x, row), NULL, &sum);
-        ((REAL *)a->row_out)[row] = NAME(rounded)(NAME(row_lse)(&sum));
+    for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
+        n = last - first < at_once ? (int)(last - first) : at_once;
+        NAME(sum_rows)(&w, first, n);
+        for (int r = 0; r < n; r++)
+            ((REAL *)a->row_out)[first + r] = NAME(rounded)(NAME(row_lse)(&w.sums[r], w.logs[r]));
     }
     NAME(sweeper_stop)(&w, few);
 }
@@ -25,14 +26,14 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     if (!NAME(sweeper_start)(&w, a->layout, a->x, a->out, few)) return;
-    for (ptrdiff_t row = first; row < last; row++) {
-        char *out = row_of(a->layout, a->out, row);
-        rowsum sum;
-        NAME(row_sum)(&w, row_of(a->layout, a->x, row), out, &sum);
-        if (sum.kind == ROW_FINITE)
-            NAME(row_scale)(&w, out, &sum, wide_div((wide){1.0, 0.0}, wide_add(sum.top, sum.rest)));
-        else
-            NAME(row_fill)(&w, out, (REAL)NAN);
+    for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
+        n = last - first < at_once ? (int)(last - first) : at_once;
+        NAME(sum_rows)(&w, first, n);
+        for (int r = 0; r < n; r++)
+            if (w.sums[r].kind == ROW_FINITE)
+                NAME(row_scale)(&w, r, wide_div((wide){1.0, 0.0}, wide_add(w.sums[r].top, w.sums[r].rest)));
+            else
+                NAME(row_fill)(&w, w.out_rows[r], (REAL)NAN);
     }
     NAME(sweeper_stop)(&w, few);
 }
@@ -42,18 +43,16 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
     block_scale few[XENT_BLOCKS_ON_STACK];
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few)) return;
     for (ptrdiff_t row = first; row < last; row++) {
-        char *x_row = row_of(a->layout, a->x, row), *out_row = row_of(a->layout, a->out, row);
-        rowsum sum;
-        NAME(row_sum)(&w, x_row, NULL, &sum);
-        const int finite = sum.kind == ROW_FINITE, nan = sum.kind == ROW_NAN || sum.kind == ROW_EMPTY;
-        const double max = finite ? sum.max : 0.0;
-        const double l = finite ? log_rest(&sum) : nan ? NAN : INFINITY;
+        char *out_row = row_of(a->layout, a->out, row);
+        NAME(sum_rows)(&w, row, 1);
+        const rowsum *sum = &w.sums[0];
+        const int finite = sum->kind == ROW_FINITE, nan = sum->kind == ROW_NAN || sum->kind == ROW_EMPTY;
+        const double max = finite ? sum->max : 0.0, log_s = finite ? w.logs[0] : nan ? NAN : INFINITY;
         for (ptrdiff_t start = 0; start < a->layout->classes; start += XENT_BLOCK) {
-            const ptrdiff_t n =
-                a->layout->classes - start < XENT_BLOCK ? a->layout->classes - start : XENT_BLOCK;
-            const REAL *x = NAME(logits_at)(&w, x_row, start, n);
+            const ptrdiff_t n = a->layout->classes - start < XENT_BLOCK ? a->layout->classes - start : XENT_BLOCK;
+            const REAL *x = NAME(logits_at)(&w, w.x_rows[0], start, n);
             REAL *to = a->out->direct ? (REAL *)out_row + start : w.terms;
-            for (ptrdiff_t i = 0; i < n; i++) to[i] = NAME(rounded)(((double)x[i] - max) - l);
+            for (ptrdiff_t i = 0; i < n; i++) to[i] = NAME(rounded)(((double)x[i] - max) - log_s);
             if (to == w.terms) scatter_block(a->layout, a->out, out_row, start, n, to, sizeof(REAL));
         }
     }

@@ -3,6 +3,8 @@
 #undef REAL_MIN
 #undef REAL_INF
 #undef REAL_FMA
+#undef LOW_LANES
+#undef LOW_LANE
 #undef MIN_EXPONENT
 #undef PLAIN_LOW
 #undef PLAIN_HIGH
