@@ -30,11 +30,16 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
             z[r] = (double)NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, first + r), y[r]);
         }
         if (n) NAME(sum_rows)(&w, first, n);
+        double loss[XENT_ROWS], lse[XENT_ROWS];
+        REAL at_label[XENT_ROWS];
+        for (int r = 0; r < n; r++)
+            NAME(one_label_row)(&w, r, z[r], entry(&p->class_weight, y[r], 1.0), p->z_loss,
+                                NAME(row_factor)(a, first + r, entry(&p->sample_weight, first + r, 1.0)), &loss[r],
+                                &lse[r], &at_label[r]);
+        if (a->grad && n) NAME(scale_rows)(&w, n);
         for (int r = 0; r < n; r++) {
-            const double s = entry(&p->sample_weight, first + r, 1.0), mass = entry(&p->class_weight, y[r], 1.0);
-            double loss, lse;
-            NAME(one_label_row)(&w, r, y[r], z[r], mass, p->z_loss, row_factor(a, first + r, s), &loss, &lse);
-            NAME(put_row)(a, &w, first + r, r, s, loss, lse, &total);
+            if (a->grad) NAME(write_element)(&w, w.out_rows[r], y[r], at_label[r]);
+            NAME(put_row)(a, &w, first + r, r, entry(&p->sample_weight, first + r, 1.0), loss[r], lse[r], &total);
         }
         if (ignored) NAME(put_ignored)(a, &w, first + n++);
     }

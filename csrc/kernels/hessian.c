@@ -79,7 +79,7 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
             const wide *q = NAME(targets_at)(&t, start, n);
             for (ptrdiff_t i = 0; i < n; i++) mass = wide_add(mass, q[i]);
         }
-        NAME(hessian_row)(&w, a->vector, row, mass, p->z_loss, row_factor(a, row, s), numbers);
+        NAME(hessian_row)(&w, a->vector, row, mass, p->z_loss, NAME(row_factor)(a, row, s), numbers);
     }
     NAME(sweeper_stop)(&w, few);
 }

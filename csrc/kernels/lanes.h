@@ -51,6 +51,11 @@ XENT_INLINE double power_of_two(int n) {
     return from_bits((uint64_t)(n + 1023) << 52);
 }
 
+/* The exponent of a positive normal number: 2^e <= x < 2^(e + 1). */
+XENT_INLINE int exponent_of(double x) {
+    return (int)(bits_of(x) >> 52 & 0x7ff) - 1023;
+}
+
 /* x 2^n with no subnormal on the way: anything below the smallest normal double is 0. */
 XENT_INLINE double scale_by(double x, double n) {
     if (!(n > -2000.0)) return 0.0;

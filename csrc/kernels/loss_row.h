@@ -16,12 +16,6 @@ XENT_INLINE wide product(double a, double b) { /* a b, exactly */
     return (wide){p, fma(a, b, -p)};
 }
 
-/* The factor of a row's gradient: sample weight / divisor * the caller's own gradient. */
-XENT_INLINE wide row_factor(const xent_loss_args *a, ptrdiff_t row, double sample_weight) {
-    wide scale = {a->grad_scale[0], a->grad_scale[1]};
-    return wide_mul(scale, product(sample_weight, entry(&a->problem->grad_loss, row, 1.0)));
-}
-
 /* u - v >= 0 as hi + lo; infinite where it overflows or v is -inf. */
 XENT_INLINE wide difference(double u, double v) {
     double d = u - v;
@@ -40,29 +34,34 @@ static inline REAL NAME(read_element)(const xent_layout *layout, const xent_view
     return v;
 }
 
+/* The factor of a row's gradient: sample weight / divisor * the caller's own gradient. */
+XENT_INLINE wide NAME(row_factor)(const xent_loss_args *a, ptrdiff_t row, double sample_weight) {
+    wide scale = {a->grad_scale[0], a->grad_scale[1]};
+    return NAME(mul)(scale, product(sample_weight, entry(&a->problem->grad_loss, row, 1.0)));
+}
+
 /* Row r of the last sum_rows, whose target mass A lies on class y alone, z = its logit before it was overwritten:
  *   loss = A (lse - z_y) + zeta lse^2,   grad = factor [(A + 2 zeta lse) p - A 1_y]
- * with A p_y - A = -A (sum of the other terms) / total, which keeps every digit where p_y is nearly 1. */
-static inline void NAME(one_label_row)(NAME(sweeper) * w, int r, ptrdiff_t y, double z, double mass, double zeta,
-                                       wide factor, double *loss, double *lse) {
+ * with A p_y - A = -A (sum of the other terms) / total, which keeps every digit where p_y is nearly 1.
+ * Sets what scale_rows is to do with the row; at_label is the gradient there. */
+static inline void NAME(one_label_row)(NAME(sweeper) * w, int r, double z, double mass, double zeta, wide factor,
+                                       double *loss, double *lse, REAL *at_label) {
     const rowsum *sum = &w->sums[r];
-    char *out_row = w->out_rows[r];
     *lse = NAME(row_lse)(sum, w->logs[r]);
+    *at_label = (REAL)NAN;
     if (sum->kind != ROW_FINITE) {
         *loss = sum->kind != ROW_INFINITE ? NAN : mass == 0.0 && zeta == 0.0 ? 0.0 : INFINITY - (z > 0 ? z : 0.0);
-        if (out_row) NAME(row_fill)(w, out_row, (REAL)NAN);
         return;
     }
     const wide gap = difference(sum->max, z);
     *loss = mass == 0.0 ? 0.0 : mass * (gap.hi + (gap.lo + w->logs[r]));
     if (zeta != 0.0) *loss += zeta * *lse * *lse;
-    if (!out_row) return;
+    if (!w->out) return;
 
-    const wide total = wide_add(sum->top, sum->rest);
-    const wide unit = wide_div(factor, total); /* factor / total */
-    wide grown = {mass, 0.0};
-    if (zeta != 0.0) grown = wide_add(grown, product(2.0 * zeta, *lse));
-    NAME(row_scale)(w, r, wide_mul(unit, grown));
+    const wide total = NAME(add)(sum->top, sum->rest);
+    const wide unit = NAME(div)(factor, total); /* factor / total */
+    const wide two_zeta_lse = zeta != 0.0 ? product(2.0 * zeta, *lse) : (wide){0.0, 0.0};
+    w->factors[r] = NAME(mul)(unit, NAME(add)((wide){mass, 0.0}, two_zeta_lse));
 
     wide term = {0.0, 0.0}; /* e^z in the scale of the sum */
     if (z == sum->max)
@@ -71,10 +70,10 @@ static inline void NAME(one_label_row)(NAME(sweeper) * w, int r, ptrdiff_t y, do
         term = wide_mul(sum->top, far_factor(z, sum->max));
     else if (z > sum->max - DEEP)
         term = NAME(exp_wide)((REAL)z, -sum->scale);
-    const wide others = z == sum->max ? sum->rest : wide_sub(total, term);
-    wide at_label = wide_mul(wide_mul(unit, others), (wide){-mass, 0.0});
-    if (zeta != 0.0) at_label = wide_add(at_label, wide_mul(wide_mul(unit, term), product(2.0 * zeta, *lse)));
-    NAME(write_element)(w, out_row, y, NAME(rounded)(at_label.hi));
+    const wide others = z == sum->max ? sum->rest : NAME(sub)(total, term);
+    wide grad = NAME(mul)(NAME(mul)(unit, others), (wide){-mass, 0.0});
+    if (zeta != 0.0) grad = NAME(add)(grad, NAME(mul)(NAME(mul)(unit, term), two_zeta_lse));
+    *at_label = NAME(rounded)(grad.hi);
 }
 
 /* Row r of the last sum_rows, number `row` of all, counted s times; 0 times is no row, whatever its logits. */

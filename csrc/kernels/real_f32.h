@@ -47,3 +47,17 @@ XENT_INLINE wide folded_f32(double hi, double lo) {
     (void)lo;
     return (wide){hi, 0.0};
 }
+
+/* Arithmetic on sums and factors of a row: a double has bits to spare here. */
+XENT_INLINE wide add_f32(wide a, wide b) {
+    return (wide){a.hi + b.hi, 0.0};
+}
+XENT_INLINE wide sub_f32(wide a, wide b) {
+    return (wide){a.hi - b.hi, 0.0};
+}
+XENT_INLINE wide mul_f32(wide a, wide b) {
+    return (wide){a.hi * b.hi, 0.0};
+}
+XENT_INLINE wide div_f32(wide a, wide b) {
+    return (wide){a.hi / b.hi, 0.0};
+}

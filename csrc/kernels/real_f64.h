@@ -42,3 +42,17 @@ XENT_INLINE void fold_one_f64(double *hi, double *lo, double other_hi, double ot
 XENT_INLINE wide folded_f64(double hi, double lo) {
     return fast_two_sum(hi, lo);
 }
+
+/* Arithmetic on sums and factors of a row. */
+XENT_INLINE wide add_f64(wide a, wide b) {
+    return wide_add(a, b);
+}
+XENT_INLINE wide sub_f64(wide a, wide b) {
+    return wide_sub(a, b);
+}
+XENT_INLINE wide mul_f64(wide a, wide b) {
+    return wide_mul(a, b);
+}
+XENT_INLINE wide div_f64(wide a, wide b) {
+    return wide_div(a, b);
+}

@@ -24,6 +24,7 @@ typedef struct {
     int side_by_side;      /* the last sum_rows took its rows side by side and left their terms in `columns` */
     rowsum sums[XENT_ROWS]; /* of the rows of the last sum_rows */
     double logs[XENT_ROWS]; /* log(1 + rest / top) of them */
+    wide factors[XENT_ROWS]; /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
     _Alignas(64) REAL logits[XENT_BLOCK];
     _Alignas(64) REAL terms[XENT_BLOCK];
@@ -148,7 +149,7 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
     double s_hi[XENT_ROWS], s_lo[XENT_ROWS];
     for (int r = 0; r < rows; r++) {
         const int finite = w->sums[r].kind == ROW_FINITE;
-        const wide s = wide_div(finite ? w->sums[r].rest : (wide){0.0, 0.0}, finite ? w->sums[r].top : (wide){1.0, 0.0});
+        const wide s = NAME(div)(finite ? w->sums[r].rest : (wide){0.0, 0.0}, finite ? w->sums[r].top : (wide){1.0, 0.0});
         s_hi[r] = s.hi, s_lo[r] = s.lo;
     }
     for (int r = 0; r < rows; r++) w->logs[r] = log1p_wide((wide){s_hi[r], s_lo[r]});
@@ -184,16 +185,20 @@ XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
               : (REAL)rest;
 }
 
+/* Whether no product of the terms of a row with d can come near the smallest normal number, with room for the low part
+ * of d. */
+XENT_INLINE int NAME(is_safe)(const rowsum *sum, wide d) {
+    const double size = fabs(d.hi), low_bits = sizeof(REAL) == 4 ? 42.0 : 124.0;
+    return sum->plain && size > REAL_MIN * 0x1p60 && size < 0x1p60 &&
+           sum->min * LOG2E + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0;
+}
+
 /* Scale the stored terms of row r of the last sum_rows, which is finite, by d: e^x / sum * g for d = g / total. */
 static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
     const rowsum *sum = &w->sums[r];
     char *out_row = w->out_rows[r];
     const ptrdiff_t classes = w->layout->classes;
-    const double size = fabs(d.hi);
-    /* No product can come near the smallest normal number, with room for the low part of d. */
-    const int safe = sum->plain && size > 0.0 &&
-                     floor(sum->min * LOG2E) + ilogb(size) > MIN_EXPONENT + (sizeof(REAL) == 4 ? 42 : 124) &&
-                     size > REAL_MIN * 0x1p60 && size < 0x1p60;
+    const int safe = NAME(is_safe)(sum, d);
     for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
         const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
         REAL *e = (REAL *)out_row + start, hi, lo;
@@ -221,7 +226,7 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
                 f = rescaled(d, &from, sum);
             }
             const double magnitude = fabs(f.hi);
-            const int exponent = magnitude > 0.0 ? ilogb(magnitude) + 2 : 0;
+            const int exponent = magnitude > 0.0 ? exponent_of(magnitude) + 2 : 0;
             f = wide_scale(f, -exponent), k += exponent;
             /* shift = -k; what was dropped when stored is dropped here too */
             const double shift = -k, top = sizeof(REAL) == 4 ? 126.0 : 1022.0;
@@ -248,6 +253,31 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
 static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) {
     for (ptrdiff_t i = 0; i < w->layout->classes; i++)
         memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
+}
+
+/* Scale the terms of the rows of the last sum_rows by w->factors; NaN where a row is not finite. */
+static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows) {
+    int together = w->side_by_side;
+    for (int r = 0; r < rows && together; r++)
+        together = w->sums[r].kind == ROW_FINITE && NAME(is_safe)(&w->sums[r], w->factors[r]);
+    if (!together) {
+        for (int r = 0; r < rows; r++)
+            if (w->sums[r].kind == ROW_FINITE)
+                NAME(row_scale)(w, r, w->factors[r]);
+            else
+                NAME(row_fill)(w, w->out_rows[r], (REAL)NAN);
+        return;
+    }
+    const int classes = (int)w->layout->classes;
+    REAL hi[XENT_ROWS] = {0}, lo[XENT_ROWS] = {0};
+    for (int r = 0; r < rows; r++) NAME(split)(w->factors[r], &hi[r], &lo[r]);
+    for (int c = 0; c < classes; c++)
+        for (int r = 0; r < XENT_ROWS; r++)
+            w->columns[c][r] = REAL_FMA(w->columns[c][r], hi[r], w->columns[c][r] * lo[r]);
+    for (int r = 0; r < rows; r++) {
+        REAL *out = (REAL *)w->out_rows[r];
+        for (int c = 0; c < classes; c++) out[c] = w->columns[c][r];
+    }
 }
 
 /* Ready for rows of this layout; 0 where there is no memory for the scales of a row of very many classes. */

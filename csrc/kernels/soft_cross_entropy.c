@@ -76,7 +76,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         const double s = entry(&p->sample_weight, row, 1.0);
-        const wide factor = row_factor(a, row, s);
+        const wide factor = NAME(row_factor)(a, row, s);
         double loss, lse;
         int large = 0;
         int64_t y = p->labels.data ? label_at(&p->labels, row, &large) : 0;
@@ -90,7 +90,12 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             const double mass = NAME(targets_at)(&t, (ptrdiff_t)y, 1)[0].hi;
             const REAL z = NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, row), (ptrdiff_t)y);
             NAME(sum_rows)(&w, row, 1);
-            NAME(one_label_row)(&w, 0, (ptrdiff_t)y, (double)z, mass, p->z_loss, factor, &loss, &lse);
+            REAL at_label;
+            NAME(one_label_row)(&w, 0, (double)z, mass, p->z_loss, factor, &loss, &lse, &at_label);
+            if (a->grad) {
+                NAME(scale_rows)(&w, 1);
+                NAME(write_element)(&w, w.out_rows[0], (ptrdiff_t)y, at_label);
+            }
         } else {
             w.out = NULL; /* no terms are stored: the logits are needed again */
             NAME(sum_rows)(&w, row, 1);

@@ -30,10 +30,8 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
         for (int r = 0; r < n; r++)
-            if (w.sums[r].kind == ROW_FINITE)
-                NAME(row_scale)(&w, r, wide_div((wide){1.0, 0.0}, wide_add(w.sums[r].top, w.sums[r].rest)));
-            else
-                NAME(row_fill)(&w, w.out_rows[r], (REAL)NAN);
+            w.factors[r] = NAME(div)((wide){1.0, 0.0}, NAME(add)(w.sums[r].top, w.sums[r].rest));
+        NAME(scale_rows)(&w, n);
     }
     NAME(sweeper_stop)(&w, few);
 }
