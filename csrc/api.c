@@ -261,8 +261,12 @@ static void set_scale(xent_loss_args *args, double divisor) {
     }
 }
 
+/* The loss of all rows, rounded to the logits' type; below its smallest normal number 0. */
 static double reduced(double sum, const xent_cross_entropy_problem *p, double divisor) {
-    return p->reduction == XENT_NONE ? 0.0 : p->reduction == XENT_SUM ? sum : divisor > 0.0 ? sum / divisor : 0.0;
+    const int single = p->logits.type == XENT_FLOAT32;
+    double loss = p->reduction == XENT_NONE ? 0.0 : p->reduction == XENT_SUM ? sum : divisor > 0.0 ? sum / divisor : 0.0;
+    if (loss < (single ? 0x1p-126 : 0x1p-1022)) loss = 0.0;
+    return single ? (double)(float)loss : loss;
 }
 
 /* ---- the API ----------------------------------------------------------------------------------------------------- */
@@ -328,6 +332,34 @@ static xent_status reduce(xent_reduce_kernel kernel, const xent_shape *shape, co
     lay_out(&g, shape);
     run_reduce(kernel, &args);
     return XENT_OK;
+}
+
+/* The first byte and the one past the last of an array. */
+static void extent(const xent_shape *shape, const xent_array *a, uintptr_t *low, uintptr_t *high) {
+    *low = (uintptr_t)a->data, *high = *low + SIZE_OF[a->type];
+    for (int d = 0; d < shape->ndim; d++) {
+        const ptrdiff_t reach = (shape->shape[d] - 1) * a->strides[d];
+        *(reach < 0 ? low : high) += (uintptr_t)reach;
+    }
+}
+
+xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, const xent_shape *in_shape,
+                          const xent_array *in) {
+    uintptr_t out_low, out_high, in_low, in_high;
+    int same = out->data == in->data && out->type == in->type && out_shape->ndim == in_shape->ndim;
+    for (int d = 0; d < out_shape->ndim && same; d++)
+        same = out_shape->shape[d] == in_shape->shape[d] &&
+               (out->strides[d] == in->strides[d] || out_shape->shape[d] == 1);
+    for (int d = 0; d < out_shape->ndim; d++)
+        if (out->strides[d] == 0 && out_shape->shape[d] > 1) return XENT_FOLDED;
+    if (same) return XENT_SAME;
+    for (int d = 0; d < out_shape->ndim; d++)
+        if (out_shape->shape[d] == 0) return XENT_APART;
+    for (int d = 0; d < in_shape->ndim; d++)
+        if (in_shape->shape[d] == 0) return XENT_APART;
+    extent(out_shape, out, &out_low, &out_high);
+    extent(in_shape, in, &in_low, &in_high);
+    return out_high <= in_low || in_high <= out_low ? XENT_APART : XENT_NEAR;
 }
 
 #define API_OF(DTYPE, REAL)                                                                                          \

@@ -43,7 +43,7 @@ typedef struct {
     int swapped; /* stored in the other byte order */
 } xent_array;
 
-/* One number per row (or per class), native and aligned. data NULL: not given. stride 0: one number for all. */
+/* One number per row (or per class), in native order. data NULL: not given. stride 0: one number for all. */
 typedef struct {
     const void *data;
     ptrdiff_t stride; /* bytes */
@@ -80,7 +80,7 @@ typedef struct {
 typedef struct {
     xent_array grad;
     void *loss_rows, *lse_rows;
-    double loss; /* reduced; 0 with XENT_NONE */
+    double loss; /* reduced, rounded to the logits' type; 0 with XENT_NONE */
     xent_fault fault;
 } xent_cross_entropy_result;
 
@@ -111,6 +111,17 @@ XENT_API xent_status xent_log_softmax_f64(const xent_shape *, const xent_array *
 /* e^x, element by element: what the sums are made of, to be tested on its own. */
 XENT_API void xent_exp_f32(const float *x, float *out, ptrdiff_t n);
 XENT_API void xent_exp_f64(const double *x, double *out, ptrdiff_t n);
+
+/* How an output lies to an input of the same shape (or of another): whether writing the one may disturb
+ * the reading of the other. XENT_NEAR: their extents overlap, and element by element was not looked at. */
+typedef enum {
+    XENT_APART,
+    XENT_SAME,
+    XENT_NEAR,
+    XENT_FOLDED /* the output's own elements share memory: a stride of 0 */
+} xent_relation;
+XENT_API xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, const xent_shape *in_shape,
+                                   const xent_array *in);
 
 /* Threads of this process, the caller included; at least 1. */
 XENT_API int xent_get_num_threads(void);

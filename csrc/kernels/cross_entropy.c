@@ -17,7 +17,8 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         int64_t y[XENT_ROWS];
-        double z[XENT_ROWS]; /* the label's logit, read before the row is overwritten */
+        NAME(labelled) k;
+        double weight[XENT_ROWS];
         int ignored = 0;
         for (int r = 0; r < n; r++) {
             int large;
@@ -27,19 +28,20 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
                 n = r; /* up to here; the ignored row, which is not to be read, by itself */
                 break;
             }
-            z[r] = (double)NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, first + r), y[r]);
+            k.z[r] = (double)NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, first + r), y[r]);
+            k.mass[r] = entry(&p->class_weight, y[r], 1.0);
+            weight[r] = entry(&p->sample_weight, first + r, 1.0);
+            const wide factor = NAME(row_factor)(a, first + r, weight[r]);
+            k.factor_hi[r] = factor.hi, k.factor_lo[r] = factor.lo;
         }
-        if (n) NAME(sum_rows)(&w, first, n);
-        double loss[XENT_ROWS], lse[XENT_ROWS];
-        REAL at_label[XENT_ROWS];
-        for (int r = 0; r < n; r++)
-            NAME(one_label_row)(&w, r, z[r], entry(&p->class_weight, y[r], 1.0), p->z_loss,
-                                NAME(row_factor)(a, first + r, entry(&p->sample_weight, first + r, 1.0)), &loss[r],
-                                &lse[r], &at_label[r]);
-        if (a->grad && n) NAME(scale_rows)(&w, n);
+        if (n) {
+            NAME(sum_rows)(&w, first, n);
+            NAME(label_rows)(&w, &k, n, p->z_loss);
+            if (a->grad) NAME(scale_rows)(&w, n);
+        }
         for (int r = 0; r < n; r++) {
-            if (a->grad) NAME(write_element)(&w, w.out_rows[r], y[r], at_label[r]);
-            NAME(put_row)(a, &w, first + r, r, entry(&p->sample_weight, first + r, 1.0), loss[r], lse[r], &total);
+            if (a->grad) NAME(write_element)(&w, w.out_rows[r], y[r], NAME(rounded)(k.grad[r]));
+            NAME(put_row)(a, &w, first + r, r, weight[r], k.loss[r], k.lse[r], &total);
         }
         if (ignored) NAME(put_ignored)(a, &w, first + n++);
     }

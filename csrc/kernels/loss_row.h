@@ -34,46 +34,82 @@ static inline REAL NAME(read_element)(const xent_layout *layout, const xent_view
     return v;
 }
 
+/* Rows whose target mass A lies on one class y each: what goes in, z the label's logit read before the row was
+ * overwritten, and what comes out. */
+typedef struct {
+    double z[XENT_ROWS], mass[XENT_ROWS], factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];
+    double loss[XENT_ROWS], lse[XENT_ROWS], grad[XENT_ROWS];
+} NAME(labelled);
+
 /* The factor of a row's gradient: sample weight / divisor * the caller's own gradient. */
 XENT_INLINE wide NAME(row_factor)(const xent_loss_args *a, ptrdiff_t row, double sample_weight) {
     wide scale = {a->grad_scale[0], a->grad_scale[1]};
+    if (!a->problem->grad_loss.data && sample_weight == 1.0) return scale;
     return NAME(mul)(scale, product(sample_weight, entry(&a->problem->grad_loss, row, 1.0)));
 }
 
-/* Row r of the last sum_rows, whose target mass A lies on class y alone, z = its logit before it was overwritten:
+/* One finite row, term = e^z in the scale of its sum:
  *   loss = A (lse - z_y) + zeta lse^2,   grad = factor [(A + 2 zeta lse) p - A 1_y]
  * with A p_y - A = -A (sum of the other terms) / total, which keeps every digit where p_y is nearly 1.
- * Sets what scale_rows is to do with the row; at_label is the gradient there. */
-static inline void NAME(one_label_row)(NAME(sweeper) * w, int r, double z, double mass, double zeta, wide factor,
-                                       double *loss, double *lse, REAL *at_label) {
-    const rowsum *sum = &w->sums[r];
-    *lse = NAME(row_lse)(sum, w->logs[r]);
-    *at_label = (REAL)NAN;
-    if (sum->kind != ROW_FINITE) {
-        *loss = sum->kind != ROW_INFINITE ? NAN : mass == 0.0 && zeta == 0.0 ? 0.0 : INFINITY - (z > 0 ? z : 0.0);
-        return;
+ * multiplier: what the terms are to be scaled by. */
+XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max, double z, wide term, double mass,
+                                  double zeta, wide factor, double *loss, double *lse, double *grad,
+                                  wide *multiplier) {
+    const int is_max = z == max;
+    const wide gap = difference(max, z);
+    const wide total = NAME(add)(top, rest), unit = NAME(div)(factor, total);
+    const wide below = NAME(sub)(total, term);
+    const wide others = {is_max ? rest.hi : below.hi, is_max ? rest.lo : below.lo};
+    *lse = max + log_s;
+    *loss = mass == 0.0 ? 0.0 : mass * (gap.hi + (gap.lo + log_s));
+    *loss += zeta == 0.0 ? 0.0 : zeta * *lse * *lse;
+    const wide lse_part = product(2.0 * zeta, zeta == 0.0 ? 0.0 : *lse);
+    *multiplier = NAME(mul)(unit, NAME(add)((wide){mass, 0.0}, lse_part));
+    wide at_label = NAME(mul)(NAME(mul)(unit, others), (wide){-mass, 0.0});
+    if (zeta != 0.0) at_label = NAME(add)(at_label, NAME(mul)(NAME(mul)(unit, term), lse_part));
+    *grad = at_label.hi;
+}
+
+/* All rows of the last sum_rows, side by side; sets w->factors for scale_rows. */
+static inline void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int rows, double zeta) {
+    double max[XENT_ROWS], top_hi[XENT_ROWS], top_lo[XENT_ROWS], rest_hi[XENT_ROWS], rest_lo[XENT_ROWS];
+    double offset[XENT_ROWS], at[XENT_ROWS], multiplier_hi[XENT_ROWS], multiplier_lo[XENT_ROWS];
+    int special = 0;
+    for (int r = 0; r < rows; r++) {
+        const rowsum *sum = &w->sums[r];
+        max[r] = sum->max, offset[r] = -sum->scale;
+        top_hi[r] = sum->top.hi, top_lo[r] = sum->top.lo, rest_hi[r] = sum->rest.hi, rest_lo[r] = sum->rest.lo;
+        const int plain = sum->kind == ROW_FINITE && !sum->far && k->z[r] > sum->max - DEEP;
+        special |= !plain;
+        at[r] = plain ? k->z[r] : 0.0;
+        if (!plain) offset[r] = 0.0;
     }
-    const wide gap = difference(sum->max, z);
-    *loss = mass == 0.0 ? 0.0 : mass * (gap.hi + (gap.lo + w->logs[r]));
-    if (zeta != 0.0) *loss += zeta * *lse * *lse;
-    if (!w->out) return;
-
-    const wide total = NAME(add)(sum->top, sum->rest);
-    const wide unit = NAME(div)(factor, total); /* factor / total */
-    const wide two_zeta_lse = zeta != 0.0 ? product(2.0 * zeta, *lse) : (wide){0.0, 0.0};
-    w->factors[r] = NAME(mul)(unit, NAME(add)((wide){mass, 0.0}, two_zeta_lse));
-
-    wide term = {0.0, 0.0}; /* e^z in the scale of the sum */
-    if (z == sum->max)
-        term = sum->top;
-    else if (sum->far)
-        term = wide_mul(sum->top, far_factor(z, sum->max));
-    else if (z > sum->max - DEEP)
-        term = NAME(exp_wide)((REAL)z, -sum->scale);
-    const wide others = z == sum->max ? sum->rest : NAME(sub)(total, term);
-    wide grad = NAME(mul)(NAME(mul)(unit, others), (wide){-mass, 0.0});
-    if (zeta != 0.0) grad = NAME(add)(grad, NAME(mul)(NAME(mul)(unit, term), two_zeta_lse));
-    *at_label = NAME(rounded)(grad.hi);
+    for (int r = 0; r < rows; r++) {
+        const wide term = NAME(exp_wide)((REAL)at[r], offset[r]);
+        wide multiplier;
+        NAME(label_core)((wide){top_hi[r], top_lo[r]}, (wide){rest_hi[r], rest_lo[r]}, w->logs[r], max[r], k->z[r], term,
+                         k->mass[r], zeta, (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r],
+                         &k->grad[r], &multiplier);
+        multiplier_hi[r] = multiplier.hi, multiplier_lo[r] = multiplier.lo;
+    }
+    for (int r = 0; r < rows; r++) w->factors[r] = (wide){multiplier_hi[r], multiplier_lo[r]};
+    for (int r = 0; r < rows && special; r++) {
+        const rowsum *sum = &w->sums[r];
+        const double z = k->z[r];
+        if (sum->kind != ROW_FINITE) {
+            k->lse[r] = NAME(row_lse)(sum, 0.0), k->grad[r] = NAN;
+            k->loss[r] = sum->kind != ROW_INFINITE                ? NAN
+                         : k->mass[r] == 0.0 && zeta == 0.0 ? 0.0
+                                                            : INFINITY - (z > 0 ? z : 0.0);
+        } else if (sum->far || !(z > sum->max - DEEP)) {
+            const wide term = !sum->far       ? (wide){0.0, 0.0}
+                              : z == sum->max ? sum->top
+                                              : wide_mul(sum->top, far_factor(z, sum->max));
+            NAME(label_core)(sum->top, sum->rest, w->logs[r], sum->max, z, term, k->mass[r], zeta,
+                             (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r],
+                             &w->factors[r]);
+        }
+    }
 }
 
 /* Row r of the last sum_rows, number `row` of all, counted s times; 0 times is no row, whatever its logits. */

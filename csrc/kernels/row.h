@@ -69,10 +69,10 @@ XENT_NOINLINE int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     REAL v[XENT_NARROW][XENT_ROWS], most[XENT_ROWS], least[XENT_ROWS];
     double hi[XENT_NARROW][XENT_ROWS], lo[LOW_LANES][XENT_ROWS], top_hi[XENT_ROWS], top_lo[XENT_ROWS];
     int ties[XENT_ROWS], plain = 1;
-    for (int r = 0; r < XENT_ROWS; r++) {
-        const REAL *x = (const REAL *)w->x_rows[r < rows ? r : 0];
-        for (int c = 0; c < classes; c++) v[c][r] = x[c];
-    }
+    const REAL *x[XENT_ROWS]; /* of missing rows: the first again */
+    for (int r = 0; r < XENT_ROWS; r++) x[r] = (const REAL *)w->x_rows[r < rows ? r : 0];
+    for (int c = 0; c < classes; c++)
+        for (int r = 0; r < XENT_ROWS; r++) v[c][r] = x[r][c];
     for (int r = 0; r < XENT_ROWS; r++) most[r] = -REAL_INF, least[r] = REAL_INF, ties[r] = -1;
     for (int c = 0; c < classes; c++)
         for (int r = 0; r < XENT_ROWS; r++) {
@@ -274,10 +274,10 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows) {
     for (int c = 0; c < classes; c++)
         for (int r = 0; r < XENT_ROWS; r++)
             w->columns[c][r] = REAL_FMA(w->columns[c][r], hi[r], w->columns[c][r] * lo[r]);
-    for (int r = 0; r < rows; r++) {
-        REAL *out = (REAL *)w->out_rows[r];
-        for (int c = 0; c < classes; c++) out[c] = w->columns[c][r];
-    }
+    REAL *out[XENT_ROWS];
+    for (int r = 0; r < rows; r++) out[r] = (REAL *)w->out_rows[r];
+    for (int c = 0; c < classes; c++)
+        for (int r = 0; r < rows; r++) out[r][c] = w->columns[c][r];
 }
 
 /* Ready for rows of this layout; 0 where there is no memory for the scales of a row of very many classes. */

@@ -87,14 +87,16 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
         NAME(targets_start)(&t, a, row, y);
         if (p->label_smoothing == 0.0 && t.nonzero == 1) {
             y = t.last_nonzero;
-            const double mass = NAME(targets_at)(&t, (ptrdiff_t)y, 1)[0].hi;
-            const REAL z = NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, row), (ptrdiff_t)y);
+            NAME(labelled) k;
+            k.mass[0] = NAME(targets_at)(&t, (ptrdiff_t)y, 1)[0].hi;
+            k.z[0] = (double)NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, row), (ptrdiff_t)y);
+            k.factor_hi[0] = factor.hi, k.factor_lo[0] = factor.lo;
             NAME(sum_rows)(&w, row, 1);
-            REAL at_label;
-            NAME(one_label_row)(&w, 0, (double)z, mass, p->z_loss, factor, &loss, &lse, &at_label);
+            NAME(label_rows)(&w, &k, 1, p->z_loss);
+            loss = k.loss[0], lse = k.lse[0];
             if (a->grad) {
                 NAME(scale_rows)(&w, 1);
-                NAME(write_element)(&w, w.out_rows[0], (ptrdiff_t)y, at_label);
+                NAME(write_element)(&w, w.out_rows[0], (ptrdiff_t)y, NAME(rounded)(k.grad[0]));
             }
         } else {
             w.out = NULL; /* no terms are stored: the logits are needed again */

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xent import _kernels
+
 Array = NDArray[Any]
 
 FLOAT32 = np.dtype(np.float32)
@@ -75,35 +77,41 @@ def output(out: Any, like: Array, shape: tuple[int, ...], dtype: np.dtype[Any], 
     """
     if out is None:
         return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
-    if out.shape != shape or out.dtype != dtype:
-        raise ValueError(
-            f"out must have shape {shape} and dtype {dtype} (native byte order); "
-            f"got shape {out.shape} and dtype {out.dtype.str}"
-        )
-    if not out.flags.writeable:
-        raise ValueError("out is read-only")
-    if in_place and (out is like or same_memory(out, like)):
+    if type(out) is not np.ndarray or out.dtype is not dtype or out.shape != shape:
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+        if out.shape != shape or out.dtype != dtype:
+            raise ValueError(
+                f"out must have shape {shape} and dtype {dtype} (native byte order); "
+                f"got shape {out.shape} and dtype {out.dtype.str}"
+            )
+    relation = _kernels.relation(out, like)
+    if relation == APART or (relation == SAME and in_place and like.dtype.isnative):
         return out
-    if np.may_share_memory(out, like) and np.shares_memory(out, like, max_work=10_000_000):
-        raise ValueError("out overlaps an input without being exactly that array")
-    if 0 in out.strides and any(s == 0 and n > 1 for s, n in zip(out.strides, shape, strict=True)):
+    if relation == READ_ONLY:
+        raise ValueError("out is read-only")
+    if relation == FOLDED:
         raise ValueError("out has elements that share memory (a stride of 0)")
+    _refuse_overlap(out, like, "an input without being exactly that array")
     return out
 
 
-def same_memory(a: Array, b: Array) -> bool:
-    """Whether element i of `a` is element i of `b`, for every i."""
-    return (
-        a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape and a.dtype == b.dtype
-    )
+APART, SAME, NEAR, FOLDED, READ_ONLY = range(5)
+
+
+def _refuse_overlap(out: Array, other: Array, name: str) -> None:
+    try:
+        overlap = np.shares_memory(out, other, max_work=10_000_000)
+    except np.exceptions.TooHardError:
+        overlap = True
+    if overlap:
+        raise ValueError(f"out overlaps {name}")
 
 
 def distinct(out: Array, other: Array, name: str) -> None:
     """Refuse an `out` that overlaps an input that is read while it is written."""
-    if np.may_share_memory(out, other) and np.shares_memory(out, other, max_work=10_000_000):
-        raise ValueError(f"out overlaps {name}")
+    if _kernels.relation(out, other) != APART:
+        _refuse_overlap(out, other, name)
 
 
 def reduction_code(reduction: Any) -> int:
@@ -138,12 +146,10 @@ def weights(value: Any, name: str, shape: tuple[int, ...], what: str, *, scalar:
 
 
 def plain(w: Array) -> Array:
-    """Native, aligned, contiguous; of rank 1 unless it is one number for all."""
+    """In native order, and if of more than one axis contiguous: what the kernels step through."""
     if not w.dtype.isnative:
         w = w.astype(w.dtype.newbyteorder("="))
-    if w.ndim and not (w.flags.c_contiguous and w.flags.aligned):
-        w = w.copy(order="C")
-    return w if w.ndim else np.require(w, requirements="A")
+    return w if w.ndim < 2 or w.flags.c_contiguous else w.copy(order="C")
 
 
 def labels(targets: Array, shape: tuple[int, ...]) -> Array:

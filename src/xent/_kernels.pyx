@@ -7,6 +7,12 @@ from libc.stdint cimport int64_t, uint64_t
 
 cnp.import_array()
 
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_Scalar(void *data, cnp.dtype descr, object base)
+
+cdef cnp.dtype FLOAT32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT32)
+cdef cnp.dtype FLOAT64 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
+
 cdef extern from "xent.h" nogil:
     ctypedef enum xent_type:
         XENT_BOOL
@@ -84,6 +90,12 @@ cdef extern from "xent.h" nogil:
     xent_status xent_log_softmax_f64(const xent_shape *, const xent_array *, const xent_array *)
     void xent_exp_f32(const float *, float *, Py_ssize_t)
     void xent_exp_f64(const double *, double *, Py_ssize_t)
+    ctypedef enum xent_relation:
+        XENT_APART
+        XENT_SAME
+        XENT_NEAR
+        XENT_FOLDED
+    xent_relation xent_relate(const xent_shape *, const xent_array *, const xent_shape *, const xent_array *)
     int xent_get_num_threads()
     void xent_set_num_threads(int)
     const char *xent_tier_name(int)
@@ -132,16 +144,33 @@ cdef xent_shape shape_of(cnp.ndarray a, uint64_t class_axes):
 
 
 cdef xent_vector vector_of(cnp.ndarray a) except *:
-    """A contiguous array with one number per row, or one number for all of them (0-d)."""
+    """One number per row, in any 1-d or a contiguous array of native order; or one number for all of them (0-d)."""
     cdef xent_vector v
+    cdef int ndim
     v.data = NULL
     v.stride = 0
     v.type = XENT_FLOAT64
     if a is not None:
+        ndim = cnp.PyArray_NDIM(a)
         v.data = cnp.PyArray_DATA(a)
-        v.stride = cnp.PyArray_ITEMSIZE(a) if cnp.PyArray_NDIM(a) else 0
+        v.stride = 0 if ndim == 0 else cnp.PyArray_STRIDE(a, 0) if ndim == 1 else cnp.PyArray_ITEMSIZE(a)
         v.type = type_of(a)
     return v
+
+
+cpdef int relation(cnp.ndarray out, cnp.ndarray other) except -1:
+    """APART, SAME, NEAR, FOLDED as in xent.h; 4: `out` is read-only."""
+    cdef xent_shape out_shape = shape_of(out, 0), other_shape = shape_of(other, 0)
+    cdef xent_array a = array_of(out), b = array_of(other)
+    if not cnp.PyArray_ISWRITEABLE(out):
+        return 4
+    return <int> xent_relate(&out_shape, &a, &other_shape, &b)
+
+
+def is_clear(cnp.ndarray out, cnp.ndarray logits, cnp.ndarray targets):
+    """Whether `out` is writable, apart from or the same as `logits`, and apart from `targets`."""
+    cdef int first = relation(out, logits)
+    return (first == <int> XENT_APART or first == <int> XENT_SAME) and relation(out, targets) == <int> XENT_APART
 
 
 cdef object fault_of(xent_status status, const xent_fault *fault):
@@ -153,6 +182,14 @@ cdef object fault_of(xent_status status, const xent_fault *fault):
     if status == XENT_BAD_PROBABILITY:
         return fault.row, fault.value, fault.count
     raise MemoryError("no memory for the sums of the rows")
+
+
+cdef object scalar_of(double value, xent_type type):
+    """A NumPy scalar of that type, from a number that it holds exactly."""
+    cdef float single = <float> value
+    if type == XENT_FLOAT32:
+        return PyArray_Scalar(&single, FLOAT32, None)
+    return PyArray_Scalar(&value, FLOAT64, None)
 
 
 cdef int describe(xent_cross_entropy_problem *p, cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels,
@@ -179,7 +216,7 @@ def cross_entropy(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, c
                   cnp.ndarray class_weight, cnp.ndarray sample_weight, cnp.ndarray grad_loss,
                   double label_smoothing, double z_loss, double normalizer, object ignore_index, int reduction,
                   cnp.ndarray grad, cnp.ndarray loss_rows, cnp.ndarray lse_rows):
-    """Returns (reduced loss, None), or (0.0, (row, value, count)) where the targets are at fault."""
+    """Returns the loss, a scalar (0 for "none"), or (row, value, count) where the targets are at fault."""
     cdef xent_cross_entropy_problem p
     cdef xent_cross_entropy_result r
     cdef xent_status status
@@ -195,7 +232,7 @@ def cross_entropy(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, c
     else:
         with nogil:
             status = xent_cross_entropy_f64(&p, 1, &r)
-    return r.loss, fault_of(status, &r.fault)
+    return scalar_of(r.loss, p.logits.type) if status == XENT_OK else fault_of(status, &r.fault)
 
 
 def hessian(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, cnp.ndarray probabilities,
@@ -236,7 +273,7 @@ def sigmoid(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray targets, cnp.nd
     else:
         with nogil:
             status = xent_sigmoid_f64(&p, &positive, &weight, &elements, &r)
-    return r.loss, fault_of(status, &r.fault)
+    return scalar_of(r.loss, p.logits.type) if status == XENT_OK else fault_of(status, &r.fault)
 
 
 def logsumexp(cnp.ndarray x, uint64_t class_axes, cnp.ndarray weights, cnp.ndarray out, cnp.ndarray sign):

@@ -8,6 +8,7 @@ import numpy as np
 
 from xent import _kernels
 from xent._arrays import (
+    FLOAT32,
     Array,
     describe_row,
     distinct,
@@ -42,26 +43,33 @@ class Problem:
         reduction: str,
         normalizer: float | None,
     ) -> None:
-        logits = floating(logits, "logits")
+        if type(logits) is np.ndarray and logits.dtype is FLOAT32:
+            self.dtype = FLOAT32
+        else:
+            logits = floating(logits, "logits")
+            self.dtype = native(logits.dtype)
         shape = logits.shape
         if not shape:
             raise ValueError("logits must have a class axis; got a 0-d array")
-        at = len(shape) - 1 if axis == -1 else one_axis(axis, len(shape))
+        if axis == -1:
+            at, batch = len(shape) - 1, shape[:-1]
+        else:
+            at = one_axis(axis, len(shape))
+            batch = shape[:at] + shape[at + 1 :]
         classes = shape[at]
         if classes == 0:
             raise ValueError(f"logits of shape {shape} have no classes along axis {axis}")
-        self.batch = batch = shape[:at] + shape[at + 1 :]
+        self.batch = batch
         self.logits = logits
-        self.dtype = native(logits.dtype)
         self.class_axes = 1 << at
-        self.reduction = reduction_code(reduction)
+        self.reduction = 0 if reduction == "mean" else reduction_code(reduction)
 
         if type(targets) is not np.ndarray:
             targets = np.asarray(targets)
         kind = targets.dtype.kind
         index = probabilities = None
         if kind in "iu":
-            index = labels(targets, batch)
+            index = targets if targets.shape == batch and len(batch) == 1 and targets.dtype.isnative else labels(targets, batch)
             if ignore_index is not None:
                 ignore_index = _label(ignore_index)
         elif kind == "f" and targets.dtype.itemsize in (4, 8):
@@ -107,31 +115,34 @@ class Problem:
         index, probabilities, class_weight, sample_weight, smoothing, z_loss, divisor, ignore = self.options
         rows = np.empty(self.batch, self.dtype) if want_loss and self.reduction == 2 else None
         lse = np.empty(self.batch, self.dtype) if return_lse else None
-        loss, fault = _kernels.cross_entropy(
+        loss = _kernels.cross_entropy(
             self.logits, self.class_axes, index, probabilities, class_weight, sample_weight, grad_loss,
             smoothing, z_loss, divisor, ignore, self.reduction, grad, rows, lse,
         )  # fmt: skip
-        if fault is not None:
-            self.complain(fault)
-        if not want_loss:
-            value = None
-        elif rows is not None:
-            value = rows[()]
-        else:
-            value = scalar(loss, self.dtype)
-        return value, None if lse is None else lse[()]
+        if type(loss) is tuple:
+            self.complain(loss)
+        return loss if rows is None else rows[()], None if lse is None else lse[()]
 
     def gradient_array(self, out: Array | None) -> Array:
         """`out`, checked against everything that is read while it is written, or a new array."""
         if out is None:
             return np.empty(self.logits.shape, self.dtype)
-        grad = output(out, self.logits, self.logits.shape, self.dtype)
-        index, probabilities, class_weight, sample_weight = self.options[:4]
-        targets = index if index is not None else probabilities
-        for given, name in ((targets, "targets"), (class_weight, "class_weight"), (sample_weight, "sample_weight")):
-            if given is not None:
-                distinct(grad, given, name)
-        return grad
+        logits, targets, dtype = self.logits, self.targets, self.dtype
+        if not (
+            type(out) is np.ndarray
+            and out.dtype is dtype
+            and logits.dtype is dtype
+            and out.shape == logits.shape
+            and _kernels.is_clear(out, logits, targets)
+        ):  # name what is wrong
+            out = output(out, logits, logits.shape, dtype)
+            distinct(out, targets, "targets")
+        _, _, class_weight, sample_weight, *_ = self.options
+        if class_weight is not None:
+            distinct(out, class_weight, "class_weight")
+        if sample_weight is not None:
+            distinct(out, sample_weight, "sample_weight")
+        return out
 
     def complain(self, fault: tuple[int, Any, int]) -> NoReturn:
         row, value, count = fault
@@ -151,17 +162,3 @@ def _label(value: Any) -> int:
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"ignore_index must fit in 64 bits, got {value}")
     return int(value)
-
-
-_SMALLEST = {4: float(np.finfo(np.float32).tiny), 8: float(np.finfo(np.float64).tiny)}
-
-
-def scalar(value: float, dtype: np.dtype[Any]) -> Any:
-    """A NumPy scalar of that dtype; what is below its smallest normal number is 0."""
-    if abs(value) < _SMALLEST[dtype.itemsize]:
-        value = 0.0
-    if dtype.itemsize == 8:
-        return np.float64(value)
-    if abs(value) > 3.4028235677973366e38:  # rounds to infinity, and quietly so
-        return np.float32(np.copysign(np.inf, value))
-    return np.float32(value)

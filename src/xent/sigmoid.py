@@ -17,7 +17,6 @@ from xent._arrays import (
     reduction_code,
     weights,
 )
-from xent._problem import scalar
 
 __all__ = ["sigmoid_cross_entropy", "sigmoid_cross_entropy_with_grad"]
 
@@ -49,15 +48,13 @@ def _run(
                 distinct(grad, given, name)
     losses = np.empty(shape, dtype) if code == 2 else None
     class_axes = 1 << (len(shape) - 1) if shape else 0
-    loss, fault = _kernels.sigmoid(
-        logits, class_axes, targets, pos_weight, row_weight, element_weight, code, grad, losses
-    )
-    if fault is not None:
-        row, value, count = fault
+    loss = _kernels.sigmoid(logits, class_axes, targets, pos_weight, row_weight, element_weight, code, grad, losses)
+    if type(loss) is tuple:
+        row, value, count = loss
         where = describe_row(row, shape[:-1])
         more = f" ({count} rows have such a target)" if count > 1 else ""
         raise ValueError(f"target {value} in {where} is outside [0, 1]{more}")
-    return scalar(loss, dtype) if losses is None else losses[()]
+    return loss if losses is None else losses[()]
 
 
 def sigmoid_cross_entropy(
