@@ -11,10 +11,11 @@
 
 /* loss and gradient of one element, unweighted. */
 XENT_INLINE void NAME(two_class)(REAL z, double target, double pos_weight, double *loss, double *grad) {
-    const double size = fabs((double)z), deep = sizeof(REAL) == 4 ? 700.0 : 708.0;
+    const double size = fabs((double)z), deep = 745.0;
     const double a = pos_weight * target, b = 1.0 - target;
-    wide e = NAME(exp_wide)((REAL)(size > deep ? -deep : -size), 0.0);
-    e = size > deep ? (wide){0.0, 0.0} : e;
+    wide e = NAME(exp_wide)((REAL)(size > deep ? -deep : -size), 64.0); /* 2^64 e^-|z|: no subnormal on the way */
+    e.hi = e.hi < 0x1p-958 ? 0.0 : e.hi * 0x1p-64;
+    e.lo = fabs(e.lo) < 0x1p-958 ? 0.0 : e.lo * 0x1p-64;
     const wide under = wide_add((wide){1.0, 0.0}, e); /* 1 + e^-|z| */
     const double tail = log1p_wide(e);
     const double large = wide_div((wide){1.0, 0.0}, under).hi, small = wide_div(e, under).hi;

@@ -35,7 +35,10 @@ static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *out_row, 
                 continue;
             }
             const wide gap = difference(sum.max, (double)x[i]);
-            if (gap.hi == INFINITY)
+            if (gap.hi == INFINITY && x[i] > -REAL_INF) /* the product need not overflow with it */
+                gaps = wide_add(gaps, wide_mul((wide){4.0 * q[i].hi, 4.0 * q[i].lo},
+                                               difference(0.25 * sum.max, 0.25 * (double)x[i])));
+            else if (gap.hi == INFINITY)
                 infinite = INFINITY;
             else
                 gaps = wide_add(gaps, wide_mul(q[i], gap));

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy import ndarray
 
 from xent import _kernels
 from xent._arrays import (
@@ -43,7 +44,7 @@ class Problem:
         reduction: str,
         normalizer: float | None,
     ) -> None:
-        if type(logits) is np.ndarray and logits.dtype is FLOAT32:
+        if type(logits) is ndarray and logits.dtype is FLOAT32:
             self.dtype = FLOAT32
         else:
             logits = floating(logits, "logits")
@@ -64,7 +65,7 @@ class Problem:
         self.class_axes = 1 << at
         self.reduction = 0 if reduction == "mean" else reduction_code(reduction)
 
-        if type(targets) is not np.ndarray:
+        if type(targets) is not ndarray:
             targets = np.asarray(targets)
         kind = targets.dtype.kind
         index = probabilities = None
@@ -129,7 +130,7 @@ class Problem:
             return np.empty(self.logits.shape, self.dtype)
         logits, targets, dtype = self.logits, self.targets, self.dtype
         if not (
-            type(out) is np.ndarray
+            type(out) is ndarray
             and out.dtype is dtype
             and logits.dtype is dtype
             and out.shape == logits.shape

@@ -30,7 +30,10 @@ class Row(SoftRow):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The checked arguments: the rows (None where ignored), the places of their logits, the reduction."""
+    """The checked arguments: the rows (None where ignored), the places of their logits, the reduction.
+
+    A row with sample weight 0 is no row: its loss and gradient are 0, whatever its logits (0 * inf and 0 * NaN too).
+    """
 
     shape: Shape
     batch: Shape
@@ -40,12 +43,12 @@ class Batch:
     divisor: Decimal
 
     def of_rows(self, formula: Callable[[Row], Decimal]) -> list[Decimal]:
-        """The formula for each row; 0 where a row is ignored."""
-        return [ZERO if row is None else formula(row) for row in self.rows]
+        """The formula for each row; 0 where a row is ignored or has weight 0."""
+        return [formula(row) if row is not None and row.s else ZERO for row in self.rows]
 
     def lse(self) -> Nested:
-        """The lse of each row."""
-        return ex.rounded(self.of_rows(lambda row: row.lse), self.batch)
+        """The lse of each row; 0 where a row is ignored."""
+        return ex.rounded([ZERO if row is None else row.lse for row in self.rows], self.batch)
 
     def reduced(self, formula: Callable[[Row], Decimal]) -> Nested:
         """The formula of each row, their sum, or their sum by the divisor (0 by a divisor of 0)."""
@@ -63,7 +66,7 @@ class Batch:
         """formula(row, its arguments) by the divisor and times its g, where the row's logits stand."""
         result = [ZERO] * sum(map(len, self.places))
         for n, (row, places) in enumerate(zip(self.rows, self.places, strict=True)):
-            if row is None or not self.divisor:
+            if row is None or not row.s or not self.divisor:
                 continue
             for i, value in zip(places, formula(row, *(argument[n] for argument in arguments)), strict=True):
                 result[i] = (g[n] * value if g else value) / self.divisor

@@ -45,13 +45,14 @@ def _sigmoid(z: Decimal) -> Decimal:
 
 
 def _loss(z: Decimal, t: Decimal, s: Decimal, w: Decimal) -> Decimal:
-    """s [ w t softplus(-z) + (1 - t) softplus(z) ], with 0 * inf = 0; NaN if z is NaN"""
-    return z if z.is_nan() else s * (times(w * t, _softplus(-z)) + times(ONE - t, _softplus(z)))
+    """s [ w t softplus(-z) + (1 - t) softplus(z) ], with 0 * inf = 0; NaN if z is NaN, but 0 for a weight of 0"""
+    loss = z if z.is_nan() else times(w * t, _softplus(-z)) + times(ONE - t, _softplus(z))
+    return times(s, loss)
 
 
 def _grad(z: Decimal, t: Decimal, s: Decimal, w: Decimal) -> Decimal:
-    """s [ (1 - t) sigmoid(z) - w t (1 - sigmoid(z)) ]"""
-    return s * difference((ONE - t) * _sigmoid(z), w * t * _sigmoid(-z))
+    """s [ (1 - t) sigmoid(z) - w t (1 - sigmoid(z)) ], 0 for a weight of 0"""
+    return times(s, difference((ONE - t) * _sigmoid(z), w * t * _sigmoid(-z)))
 
 
 @exact

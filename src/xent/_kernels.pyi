@@ -1,0 +1,69 @@
+"""The compiled kernels. Arguments are checked by the callers; csrc/xent.h says what each of them means."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Array: TypeAlias = NDArray[Any]
+_Scalar: TypeAlias = np.float32 | np.float64
+_Fault: TypeAlias = tuple[int, int | float, int]  # row, value, how many
+
+def cross_entropy(
+    logits: _Array,
+    class_axes: int,
+    labels: _Array | None,
+    probabilities: _Array | None,
+    class_weight: _Array | None,
+    sample_weight: _Array | None,
+    grad_loss: _Array | None,
+    label_smoothing: float,
+    z_loss: float,
+    normalizer: float,
+    ignore_index: int | None,
+    reduction: int,
+    grad: _Array | None,
+    loss_rows: _Array | None,
+    lse_rows: _Array | None,
+) -> _Scalar | _Fault: ...
+def hessian(
+    logits: _Array,
+    class_axes: int,
+    labels: _Array | None,
+    probabilities: _Array | None,
+    class_weight: _Array | None,
+    sample_weight: _Array | None,
+    label_smoothing: float,
+    z_loss: float,
+    normalizer: float,
+    ignore_index: int | None,
+    reduction: int,
+    vector: _Array | None,
+    out: _Array,
+) -> _Fault | None: ...
+def sigmoid(
+    logits: _Array,
+    class_axes: int,
+    targets: _Array,
+    pos_weight: _Array | None,
+    row_weight: _Array | None,
+    element_weight: _Array | None,
+    reduction: int,
+    grad: _Array | None,
+    losses: _Array | None,
+) -> _Scalar | _Fault: ...
+def logsumexp(
+    x: _Array, class_axes: int, weights: _Array | None, out: _Array, sign: _Array | None
+) -> None: ...
+def softmax(x: _Array, class_axes: int, out: _Array) -> None: ...
+def log_softmax(x: _Array, class_axes: int, out: _Array) -> None: ...
+def exp(x: _Array, out: _Array) -> None: ...
+def relation(out: _Array, other: _Array) -> int: ...
+def is_clear(out: _Array, logits: _Array, targets: _Array) -> bool: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def tier() -> str: ...
+def tiers() -> list[str]: ...
+def set_tier(name: str) -> None: ...
+def compiler() -> str: ...
+def version() -> str: ...
