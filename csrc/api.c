@@ -89,9 +89,12 @@ static void reduce_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
     loop->kernel(loop->args, first, last);
 }
 
-static void run_reduce(xent_reduce_kernel kernel, const xent_reduce_args *args) {
+static xent_status run_reduce(xent_reduce_kernel kernel, xent_reduce_args *args) {
+    atomic_int failed = 0;
+    args->failed = &failed;
     reduce_loop loop = {kernel, args};
     if (args->layout->rows) xent_parallel_for(args->layout->rows, threads_for(args->layout), reduce_piece, &loop);
+    return failed ? XENT_NO_MEMORY : XENT_OK;
 }
 
 static ptrdiff_t rows_per_group(const xent_layout *layout) {
@@ -146,6 +149,8 @@ static void add_exactly(double sum[2], double hi, double lo) {
 static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, double *sum) {
     double few[2 * GROUPS_ON_STACK], parts[2] = {0.0, 0.0};
     const ptrdiff_t groups = groups_of(args->layout);
+    atomic_int failed = 0;
+    args->failed = &failed;
     args->totals = groups <= GROUPS_ON_STACK ? few : malloc((size_t)groups * 2 * sizeof *few);
     if (!args->totals) return XENT_NO_MEMORY;
     loss_loop loop = {kernel, args};
@@ -153,7 +158,7 @@ static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, doubl
     for (ptrdiff_t g = 0; g < groups; g++) add_exactly(parts, args->totals[2 * g], args->totals[2 * g + 1]);
     if (args->totals != few) free(args->totals);
     *sum = parts[0] + parts[1];
-    return XENT_OK;
+    return failed ? XENT_NO_MEMORY : XENT_OK;
 }
 
 /* ---- targets ----------------------------------------------------------------------------------------------------- */
@@ -271,11 +276,11 @@ static double reduced(double sum, const xent_cross_entropy_problem *p, double di
 
 /* ---- the API ----------------------------------------------------------------------------------------------------- */
 
-static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_entropy_problem *p, int want_loss,
+static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_entropy_problem *p,
                                  const xent_array *vector, int hessian, xent_cross_entropy_result *out) {
     geometry g;
     g.n = 0;
-    xent_loss_args args = {.problem = p, .layout = &g.layout, .want_loss = want_loss};
+    xent_loss_args args = {.problem = p, .layout = &g.layout};
     args.logits = add_array(&g, &p->logits);
     args.grad = add_array(&g, &out->grad);
     args.probabilities = add_array(&g, &p->probabilities);
@@ -302,7 +307,7 @@ static xent_status sigmoid(const xent_kernels *kernels, const xent_cross_entropy
                            xent_cross_entropy_result *out) {
     geometry g;
     g.n = 0;
-    xent_loss_args args = {.problem = p, .layout = &g.layout, .pos_weight = *pos_weight, .want_loss = 1};
+    xent_loss_args args = {.problem = p, .layout = &g.layout, .pos_weight = *pos_weight};
     args.logits = add_array(&g, &p->logits);
     args.grad = add_array(&g, &out->grad);
     args.probabilities = add_array(&g, &p->probabilities);
@@ -330,8 +335,7 @@ static xent_status reduce(xent_reduce_kernel kernel, const xent_shape *shape, co
     args.out = add_array(&g, out);
     args.weights = add_array(&g, weights);
     lay_out(&g, shape);
-    run_reduce(kernel, &args);
-    return XENT_OK;
+    return run_reduce(kernel, &args);
 }
 
 /* The first byte and the one past the last of an array. */
@@ -363,13 +367,13 @@ xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, co
 }
 
 #define API_OF(DTYPE, REAL)                                                                                          \
-    xent_status xent_cross_entropy_##DTYPE(const xent_cross_entropy_problem *p, int want_loss,                       \
+    xent_status xent_cross_entropy_##DTYPE(const xent_cross_entropy_problem *p,                       \
                                            xent_cross_entropy_result *out) {                                         \
-        return cross_entropy(&xent_live_table()->DTYPE, p, want_loss, NULL, 0, out);                                 \
+        return cross_entropy(&xent_live_table()->DTYPE, p, NULL, 0, out);                                 \
     }                                                                                                                \
     xent_status xent_hessian_##DTYPE(const xent_cross_entropy_problem *p, const xent_array *vector,                  \
                                      xent_cross_entropy_result *out) {                                               \
-        return cross_entropy(&xent_live_table()->DTYPE, p, 0, vector, 1, out);                                       \
+        return cross_entropy(&xent_live_table()->DTYPE, p, vector, 1, out);                                       \
     }                                                                                                                \
     xent_status xent_sigmoid_##DTYPE(const xent_cross_entropy_problem *p, const xent_vector *pos_weight,             \
                                      const xent_array *element_weight, xent_array *loss_elements,                    \

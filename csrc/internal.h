@@ -2,6 +2,8 @@
 #ifndef XENT_INTERNAL_H
 #define XENT_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "xent.h"
 
 /* Axes split into batch and class axes, axes of size 1 dropped, neighbours merged where every array allows it. */
@@ -23,6 +25,7 @@ typedef struct {
     const xent_layout *layout;
     const xent_view *x, *out, *weights;
     void *row_out, *row_sign;
+    atomic_int *failed; /* set by a kernel that found no memory; its rows are not written then */
 } xent_reduce_args;
 
 typedef struct {
@@ -34,7 +37,7 @@ typedef struct {
     void *loss_rows, *lse_rows;
     double *totals;      /* the sum of the losses of group i in totals[2 i], what it lost in totals[2 i + 1] */
     double grad_scale[2]; /* 1 / divisor for "mean", else 1, in two parts */
-    int want_loss;
+    atomic_int *failed;
 } xent_loss_args;
 
 /* A kernel works on rows first .. last - 1; `group` numbers the group of rows, for totals. */

@@ -84,8 +84,8 @@ typedef struct {
     xent_fault fault;
 } xent_cross_entropy_result;
 
-XENT_API xent_status xent_cross_entropy_f32(const xent_cross_entropy_problem *, int want_loss, xent_cross_entropy_result *);
-XENT_API xent_status xent_cross_entropy_f64(const xent_cross_entropy_problem *, int want_loss, xent_cross_entropy_result *);
+XENT_API xent_status xent_cross_entropy_f32(const xent_cross_entropy_problem *, xent_cross_entropy_result *);
+XENT_API xent_status xent_cross_entropy_f64(const xent_cross_entropy_problem *, xent_cross_entropy_result *);
 
 /* d2 loss / d logits2 (vector.data NULL), or the Hessian times vector. Into result->grad. */
 XENT_API xent_status xent_hessian_f32(const xent_cross_entropy_problem *, const xent_array *vector, xent_cross_entropy_result *);

@@ -13,7 +13,7 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     wide total = {0.0, 0.0};
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
+    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         int64_t y[XENT_ROWS];
@@ -33,6 +33,12 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
             weight[r] = entry(&p->sample_weight, first + r, 1.0);
             const wide factor = NAME(row_factor)(a, first + r, weight[r]);
             k.factor_hi[r] = factor.hi, k.factor_lo[r] = factor.lo;
+        }
+        /* The next rows' labels' logits, each in a row that nothing has touched yet. */
+        for (ptrdiff_t row = first + n; row < last && row < first + 2 * n; row++) {
+            int large;
+            const int64_t next = label_at(&p->labels, row, &large);
+            __builtin_prefetch(element_of(a->layout, a->logits, row_of(a->layout, a->logits, row), (ptrdiff_t)next));
         }
         if (n) {
             NAME(sum_rows)(&w, first, n);

@@ -63,7 +63,7 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     double numbers[XENT_BLOCK];
     const ptrdiff_t classes = a->layout->classes;
     (void)group;
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
+    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         const double s = entry(&p->sample_weight, row, 1.0);
         int large = 0;

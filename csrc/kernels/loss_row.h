@@ -108,6 +108,8 @@ static inline void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
             NAME(label_core)(sum->top, sum->rest, w->logs[r], sum->max, z, term, k->mass[r], zeta,
                              (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r],
                              &w->factors[r]);
+            if (k->loss[r] == INFINITY && z > -INFINITY && k->mass[r] < 1.0) /* the product need not overflow */
+                k->loss[r] = 4.0 * k->mass[r] * (0.25 * sum->max - 0.25 * z) + zeta * k->lse[r] * k->lse[r];
         }
     }
 }

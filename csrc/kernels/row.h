@@ -282,10 +282,11 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows) {
 
 /* Ready for rows of this layout; 0 where there is no memory for the scales of a row of very many classes. */
 static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layout, const xent_view *x, const xent_view *out,
-                               block_scale *few) {
+                               block_scale *few, atomic_int *failed) {
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
     w->layout = layout, w->x = x, w->out = out, w->careful = 0;
     w->blocks = !out || blocks <= XENT_BLOCKS_ON_STACK ? few : malloc(blocks * sizeof *few);
+    if (!w->blocks) atomic_store(failed, 1);
     return w->blocks != NULL;
 }
 

@@ -63,21 +63,25 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, REAL *res
         memcpy(v, (mode == SUM_IN_PLACE ? e : x) + whole, (size_t)left * sizeof(REAL));
         if (mode == SUM_IN_PLACE) memcpy(journal + whole, v, (size_t)left * sizeof(REAL));
         for (int j = 0; j < left; j += XENT_TAIL_STEP)
-            for (int l = j; l < j + XENT_TAIL_STEP; l++) {
+            for (int i = 0; i < XENT_TAIL_STEP; i++) {
+                const int l = j + i, counts = l < left;
                 REAL u = v[l];
-                most[l] = l < left && u > most[l] ? u : most[l];
-                least[l] = l < left && u < least[l] ? u : least[l];
+                const REAL high = counts ? u : -REAL_INF, low = counts ? u : REAL_INF;
+                most[l] = high > most[l] ? high : most[l];
+                least[l] = low < least[l] ? low : least[l];
                 u = u < floor ? floor : u;
-                term[l] = NAME(add_exp)(u, offset, l < left, &hi[l], &lo[LOW_LANE(l)]);
+                term[l] = NAME(add_exp)(u, offset, counts, &hi[l], &lo[LOW_LANE(l)]);
             }
         if (mode != SUM_ONLY) memcpy(e + whole, term, (size_t)left * sizeof(REAL));
     }
     memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo), memcpy(out->most, most, sizeof most);
-    for (int half = XENT_LANES / 2; half; half /= 2)
-        for (int l = 0; l < half; l++) {
-            most[l] = most[l + half] > most[l] ? most[l + half] : most[l];
-            least[l] = least[l + half] < least[l] ? least[l + half] : least[l];
-        }
+#define EXTREMES(half)                                                             \
+    for (int l = 0; l < half; l++) {                                               \
+        most[l] = most[l + half] > most[l] ? most[l + half] : most[l];             \
+        least[l] = least[l + half] < least[l] ? least[l + half] : least[l];        \
+    }
+    XENT_FOLD(EXTREMES)
+#undef EXTREMES
     out->largest = most[0], out->smallest = least[0];
 }
 
@@ -125,9 +129,10 @@ XENT_INLINE int NAME(has_nan)(const REAL *x, ptrdiff_t n) {
 
 /* The lanes folded in halves. */
 XENT_INLINE wide NAME(fold)(double *hi, double *lo) {
-    for (int half = XENT_LANES / 2; half; half /= 2)
-        for (int l = 0; l < half; l++)
-            NAME(fold_one)(&hi[l], &lo[LOW_LANE(l)], hi[l + half], lo[LOW_LANE(l + half)]);
+#define SUMS(half) \
+    for (int l = 0; l < half; l++) NAME(fold_one)(&hi[l], &lo[LOW_LANE(l)], hi[l + half], lo[LOW_LANE(l + half)]);
+    XENT_FOLD(SUMS)
+#undef SUMS
     return NAME(folded)(hi[0], lo[0]);
 }
 

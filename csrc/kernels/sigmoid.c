@@ -33,7 +33,7 @@ void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     double targets[XENT_BLOCK], weights[XENT_BLOCK];
     REAL losses[XENT_BLOCK];
     wide total = {0.0, 0.0};
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
+    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         char *x_row = row_of(a->layout, a->logits, row), *t_row = row_of(a->layout, a->probabilities, row);
         const double s = entry(&p->sample_weight, row, 1.0);

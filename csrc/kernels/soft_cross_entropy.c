@@ -50,6 +50,7 @@ static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *out_row, 
         return;
     }
     *loss = infinite + wide_add(gaps, product(mass.hi, log_s)).hi;
+    if (*loss != *loss) *loss = INFINITY; /* no summand is NaN or negative: the sum overflowed */
     if (zeta != 0.0) *loss += zeta * *lse * *lse;
     if (!out_row) return;
 
@@ -76,7 +77,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     NAME(targets) t;
     block_scale few[XENT_BLOCKS_ON_STACK];
     wide total = {0.0, 0.0};
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few)) return;
+    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         const double s = entry(&p->sample_weight, row, 1.0);
         const wide factor = NAME(row_factor)(a, row, s);

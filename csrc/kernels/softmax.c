@@ -12,7 +12,7 @@
 void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few)) return;
+    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
@@ -25,7 +25,7 @@ void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t las
 void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    if (!NAME(sweeper_start)(&w, a->layout, a->x, a->out, few)) return;
+    if (!NAME(sweeper_start)(&w, a->layout, a->x, a->out, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
@@ -39,7 +39,7 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
 void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few)) return;
+    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         char *out_row = row_of(a->layout, a->out, row);
         NAME(sum_rows)(&w, row, 1);

@@ -13,7 +13,7 @@ void KERNEL(weighted_logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrd
     block_scale few[XENT_BLOCKS_ON_STACK];
     double b[XENT_BLOCK];
     const ptrdiff_t classes = a->layout->classes;
-    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few)) return;
+    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         char *x_row = row_of(a->layout, a->x, row), *b_row = row_of(a->layout, a->weights, row);
         double max = -INFINITY, infinite = 0.0;

@@ -74,8 +74,8 @@ cdef extern from "xent.h" nogil:
         void *lse_rows
         double loss
         xent_fault fault
-    xent_status xent_cross_entropy_f32(const xent_cross_entropy_problem *, int, xent_cross_entropy_result *)
-    xent_status xent_cross_entropy_f64(const xent_cross_entropy_problem *, int, xent_cross_entropy_result *)
+    xent_status xent_cross_entropy_f32(const xent_cross_entropy_problem *, xent_cross_entropy_result *)
+    xent_status xent_cross_entropy_f64(const xent_cross_entropy_problem *, xent_cross_entropy_result *)
     xent_status xent_hessian_f32(const xent_cross_entropy_problem *, const xent_array *, xent_cross_entropy_result *)
     xent_status xent_hessian_f64(const xent_cross_entropy_problem *, const xent_array *, xent_cross_entropy_result *)
     xent_status xent_sigmoid_f32(const xent_cross_entropy_problem *, const xent_vector *, const xent_array *,
@@ -181,7 +181,7 @@ cdef object fault_of(xent_status status, const xent_fault *fault):
         return fault.row, fault.unsigned_label if fault.unsigned_label else fault.label, fault.count
     if status == XENT_BAD_PROBABILITY:
         return fault.row, fault.value, fault.count
-    raise MemoryError("no memory for the sums of the rows")
+    raise MemoryError("no memory for the sums of the rows; the output is not complete")
 
 
 cdef object scalar_of(double value, xent_type type):
@@ -228,10 +228,10 @@ def cross_entropy(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, c
     r.loss = 0.0
     if p.logits.type == XENT_FLOAT32:
         with nogil:
-            status = xent_cross_entropy_f32(&p, 1, &r)
+            status = xent_cross_entropy_f32(&p, &r)
     else:
         with nogil:
-            status = xent_cross_entropy_f64(&p, 1, &r)
+            status = xent_cross_entropy_f64(&p, &r)
     return scalar_of(r.loss, p.logits.type) if status == XENT_OK else fault_of(status, &r.fault)
 
 
