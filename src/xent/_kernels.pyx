@@ -194,8 +194,8 @@ cdef object scalar_of(double value, xent_type type):
 
 cdef int describe(xent_cross_entropy_problem *p, cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels,
                   cnp.ndarray probabilities, cnp.ndarray class_weight, cnp.ndarray sample_weight,
-                  cnp.ndarray grad_loss, double label_smoothing, double z_loss, double normalizer,
-                  object ignore_index, int reduction) except -1:
+                  double label_smoothing, double z_loss, double normalizer, object ignore_index, int reduction,
+                  cnp.ndarray grad_loss) except -1:
     p.shape = shape_of(logits, class_axes)
     p.logits = array_of(logits)
     p.labels = vector_of(labels)
@@ -213,15 +213,15 @@ cdef int describe(xent_cross_entropy_problem *p, cnp.ndarray logits, uint64_t cl
 
 
 def cross_entropy(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, cnp.ndarray probabilities,
-                  cnp.ndarray class_weight, cnp.ndarray sample_weight, cnp.ndarray grad_loss,
-                  double label_smoothing, double z_loss, double normalizer, object ignore_index, int reduction,
-                  cnp.ndarray grad, cnp.ndarray loss_rows, cnp.ndarray lse_rows):
+                  cnp.ndarray class_weight, cnp.ndarray sample_weight, double label_smoothing, double z_loss,
+                  double normalizer, object ignore_index, int reduction, cnp.ndarray grad_loss, cnp.ndarray grad,
+                  cnp.ndarray loss_rows, cnp.ndarray lse_rows):
     """Returns the loss, a scalar (0 for "none"), or (row, value, count) where the targets are at fault."""
     cdef xent_cross_entropy_problem p
     cdef xent_cross_entropy_result r
     cdef xent_status status
-    describe(&p, logits, class_axes, labels, probabilities, class_weight, sample_weight, grad_loss, label_smoothing,
-             z_loss, normalizer, ignore_index, reduction)
+    describe(&p, logits, class_axes, labels, probabilities, class_weight, sample_weight, label_smoothing, z_loss,
+             normalizer, ignore_index, reduction, grad_loss)
     r.grad = array_of(grad)
     r.loss_rows = cnp.PyArray_DATA(loss_rows) if loss_rows is not None else NULL
     r.lse_rows = cnp.PyArray_DATA(lse_rows) if lse_rows is not None else NULL
@@ -242,8 +242,8 @@ def hessian(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, cnp.nda
     cdef xent_cross_entropy_result r
     cdef xent_array v = array_of(vector)
     cdef xent_status status
-    describe(&p, logits, class_axes, labels, probabilities, class_weight, sample_weight, None, label_smoothing,
-             z_loss, normalizer, ignore_index, reduction)
+    describe(&p, logits, class_axes, labels, probabilities, class_weight, sample_weight, label_smoothing, z_loss,
+             normalizer, ignore_index, reduction, None)
     r.grad = array_of(out)
     r.loss_rows = r.lse_rows = NULL
     if p.logits.type == XENT_FLOAT32:
@@ -263,7 +263,7 @@ def sigmoid(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray targets, cnp.nd
     cdef xent_vector positive = vector_of(pos_weight)
     cdef xent_array weight = array_of(element_weight), elements = array_of(losses)
     cdef xent_status status
-    describe(&p, logits, class_axes, None, targets, None, row_weight, None, 0.0, 0.0, 0.0, None, reduction)
+    describe(&p, logits, class_axes, None, targets, None, row_weight, 0.0, 0.0, 0.0, None, reduction, None)
     r.grad = array_of(grad)
     r.loss_rows = r.lse_rows = NULL
     r.loss = 0.0

@@ -1,4 +1,7 @@
-"""The arguments of a softmax cross-entropy, checked and described once for all functions that take them."""
+"""The arguments of a softmax cross-entropy, checked once for all functions that take them.
+
+`checked` returns them as the kernels take them, in the kernels' order; the functions add their outputs and cross over.
+"""
 
 from __future__ import annotations
 
@@ -25,136 +28,145 @@ from xent._arrays import (
 
 _INF = float("inf")
 
+# logits, class axes, class indices, probabilities, class_weight, sample_weight, label_smoothing, z_loss, normalizer
+# (0: none), ignore_index, reduction
+Checked = tuple[
+    Array, int, Array | None, Array | None, Array | None, Array | None, float, float, float, int | None, int
+]
 
-class Problem:
-    """The checked arguments of a cross-entropy."""
 
-    __slots__ = ("batch", "class_axes", "dtype", "logits", "options", "reduction", "targets")
+def checked(
+    logits: Any,
+    targets: Any,
+    axis: int,
+    class_weight: Any,
+    sample_weight: Any,
+    label_smoothing: float,
+    ignore_index: int | None,
+    z_loss: float,
+    reduction: str,
+    normalizer: float | None,
+) -> Checked:
+    """Every argument of the loss, or the error that it deserves."""
+    if type(logits) is not ndarray or logits.dtype is not FLOAT32:
+        logits = floating(logits, "logits")
+    shape = logits.shape
+    if not shape:
+        raise ValueError("logits must have a class axis; got a 0-d array")
+    if axis == -1:
+        at, batch = len(shape) - 1, shape[:-1]
+    else:
+        at = one_axis(axis, len(shape))
+        batch = shape[:at] + shape[at + 1 :]
+    classes = shape[at]
+    if classes == 0:
+        raise ValueError(f"logits of shape {shape} have no classes along axis {axis}")
 
-    def __init__(
-        self,
-        logits: Any,
-        targets: Any,
-        axis: int,
-        class_weight: Any,
-        sample_weight: Any,
-        label_smoothing: float,
-        ignore_index: int | None,
-        z_loss: float,
-        reduction: str,
-        normalizer: float | None,
-    ) -> None:
-        if type(logits) is ndarray and logits.dtype is FLOAT32:
-            self.dtype = FLOAT32
-        else:
-            logits = floating(logits, "logits")
-            self.dtype = native(logits.dtype)
-        shape = logits.shape
-        if not shape:
-            raise ValueError("logits must have a class axis; got a 0-d array")
-        if axis == -1:
-            at, batch = len(shape) - 1, shape[:-1]
-        else:
-            at = one_axis(axis, len(shape))
-            batch = shape[:at] + shape[at + 1 :]
-        classes = shape[at]
-        if classes == 0:
-            raise ValueError(f"logits of shape {shape} have no classes along axis {axis}")
-        self.batch = batch
-        self.logits = logits
-        self.class_axes = 1 << at
-        self.reduction = 0 if reduction == "mean" else reduction_code(reduction)
-
-        if type(targets) is not ndarray:
-            targets = np.asarray(targets)
-        kind = targets.dtype.kind
-        index = probabilities = None
-        if kind in "iu":
-            index = targets if targets.shape == batch and len(batch) == 1 and targets.dtype.isnative else labels(targets, batch)
-            if ignore_index is not None:
-                ignore_index = _label(ignore_index)
-        elif kind == "f" and targets.dtype.itemsize in (4, 8):
-            if targets.shape != shape:
-                raise ValueError(
-                    f"target probabilities must have the logits' shape {shape}; got shape {targets.shape}"
-                )
-            if ignore_index is not None:
-                raise ValueError("ignore_index goes with class indices, not with probabilities")
-            probabilities = targets
-        else:
-            raise TypeError(
-                "targets must be integers (class indices) or float32 or float64 (probabilities); "
-                f"got dtype {targets.dtype}"
-            )
-        self.targets = targets
-        if class_weight is not None:
-            class_weight = weights(class_weight, "class_weight", (classes,), "one per class")
-        if sample_weight is not None:
-            sample_weight = weights(sample_weight, "sample_weight", batch, "one per row", scalar=True)
-        if label_smoothing != 0.0:
-            label_smoothing = number(label_smoothing, "label_smoothing", 0.0, 1.0, "a number from 0 to 1")
-        if z_loss != 0.0:
-            z_loss = number(z_loss, "z_loss", 0.0, _INF, "a finite number, not negative")
-        divisor = 0.0
-        if normalizer is not None:
-            if self.reduction != 0:
-                raise ValueError(f"normalizer goes with reduction='mean', not with {reduction!r}")
-            divisor = number(normalizer, "normalizer", 5e-324, _INF, "a finite number above 0")
-        self.options = (
-            index,
-            probabilities,
-            class_weight,
-            sample_weight,
-            label_smoothing,
-            z_loss,
-            divisor,
-            ignore_index,
+    if type(targets) is not ndarray:
+        targets = np.asarray(targets)
+    kind = targets.dtype.kind
+    index = probabilities = None
+    if kind in "iu":
+        index = labels(targets, batch)
+        if ignore_index is not None:
+            ignore_index = _label(ignore_index)
+    elif kind == "f" and targets.dtype.itemsize in (4, 8):
+        if targets.shape != shape:
+            raise ValueError(f"target probabilities must have the logits' shape {shape}; got shape {targets.shape}")
+        if ignore_index is not None:
+            raise ValueError("ignore_index goes with class indices, not with probabilities")
+        probabilities = targets
+    else:
+        raise TypeError(
+            "targets must be integers (class indices) or float32 or float64 (probabilities); "
+            f"got dtype {targets.dtype}"
         )
+    code = 0 if reduction == "mean" else reduction_code(reduction)
+    divisor = 0.0
+    if class_weight is not None:
+        class_weight = weights(class_weight, "class_weight", (classes,), "one per class")
+    if sample_weight is not None:
+        sample_weight = weights(sample_weight, "sample_weight", batch, "one per row", scalar=True)
+    if label_smoothing != 0.0:
+        label_smoothing = number(label_smoothing, "label_smoothing", 0.0, 1.0, "a number from 0 to 1")
+    if z_loss != 0.0:
+        z_loss = number(z_loss, "z_loss", 0.0, _INF, "a finite number, not negative")
+    if normalizer is not None:
+        if code != 0:
+            raise ValueError(f"normalizer goes with reduction='mean', not with {reduction!r}")
+        divisor = number(normalizer, "normalizer", 5e-324, _INF, "a finite number above 0")
+    return (
+        logits,
+        1 << at,
+        index,
+        probabilities,
+        class_weight,
+        sample_weight,
+        label_smoothing,
+        z_loss,
+        divisor,
+        ignore_index,
+        code,
+    )
 
-    def run(self, want_loss: bool, grad: Array | None, grad_loss: Array | None, return_lse: bool) -> tuple[Any, Any]:
-        """The loss (reduced, or per row) and the lse, or None where not wanted."""
-        index, probabilities, class_weight, sample_weight, smoothing, z_loss, divisor, ignore = self.options
-        rows = np.empty(self.batch, self.dtype) if want_loss and self.reduction == 2 else None
-        lse = np.empty(self.batch, self.dtype) if return_lse else None
-        loss = _kernels.cross_entropy(
-            self.logits, self.class_axes, index, probabilities, class_weight, sample_weight, grad_loss,
-            smoothing, z_loss, divisor, ignore, self.reduction, grad, rows, lse,
-        )  # fmt: skip
-        if type(loss) is tuple:
-            self.complain(loss)
-        return loss if rows is None else rows[()], None if lse is None else lse[()]
 
-    def gradient_array(self, out: Array | None) -> Array:
-        """`out`, checked against everything that is read while it is written, or a new array."""
-        if out is None:
-            return np.empty(self.logits.shape, self.dtype)
-        logits, targets, dtype = self.logits, self.targets, self.dtype
-        if not (
-            type(out) is ndarray
-            and out.dtype is dtype
-            and logits.dtype is dtype
-            and out.shape == logits.shape
-            and _kernels.is_clear(out, logits, targets)
-        ):  # name what is wrong
-            out = output(out, logits, logits.shape, dtype)
+def run(problem: Checked, want_loss: bool, grad: Array | None, grad_loss: Array | None, return_lse: bool) -> Any:
+    """The loss (reduced, or per row), and with `return_lse` (loss, lse)."""
+    rows = lse = None
+    if return_lse or (want_loss and problem[10] == 2):
+        logits, class_axes = problem[:2]
+        batch = batch_shape(logits, class_axes)
+        if want_loss and problem[10] == 2:
+            rows = np.empty(batch, native(logits.dtype))
+        if return_lse:
+            lse = np.empty(batch, native(logits.dtype))
+    loss = _kernels.cross_entropy(*problem, grad_loss, grad, rows, lse)
+    if type(loss) is tuple:
+        complain(problem, loss)
+    if rows is not None:
+        loss = rows[()]
+    return (loss, lse[()]) if lse is not None else loss
+
+
+def batch_shape(logits: Array, class_axes: int) -> tuple[int, ...]:
+    """The logits' shape without the class axis."""
+    return tuple(n for i, n in enumerate(logits.shape) if not class_axes >> i & 1)
+
+
+def gradient_array(problem: Checked, out: Array | None) -> Array:
+    """`out`, checked against everything that is read while it is written, or a new array."""
+    logits, _, index, probabilities, class_weight, sample_weight, *_ = problem
+    dtype = logits.dtype
+    if out is None:
+        return np.empty(logits.shape, native(dtype))
+    targets = index if index is not None else probabilities
+    if not (
+        type(out) is ndarray
+        and out.dtype is dtype
+        and dtype.isnative
+        and out.shape == logits.shape
+        and _kernels.is_clear(out, logits, targets)
+    ):  # name what is wrong
+        out = output(out, logits, logits.shape, native(dtype))
+        if targets is not None:
             distinct(out, targets, "targets")
-        _, _, class_weight, sample_weight, *_ = self.options
-        if class_weight is not None:
-            distinct(out, class_weight, "class_weight")
-        if sample_weight is not None:
-            distinct(out, sample_weight, "sample_weight")
-        return out
+    if class_weight is not None:
+        distinct(out, class_weight, "class_weight")
+    if sample_weight is not None:
+        distinct(out, sample_weight, "sample_weight")
+    return out
 
-    def complain(self, fault: tuple[int, Any, int]) -> NoReturn:
-        row, value, count = fault
-        where = describe_row(row, self.batch)
-        more = f" ({count} rows have such a target)" if count > 1 else ""
-        if self.options[0] is not None:
-            classes = self.logits.size // max(1, self.targets.size)
-            raise ValueError(f"label {value} at {where} is outside 0..{classes - 1}{more}")
-        raise ValueError(
-            f"target probability {value} in {where}: probabilities must be finite and not negative{more}"
-        )
+
+def complain(problem: Checked, fault: tuple[int, Any, int]) -> NoReturn:
+    """Raise what the kernels found wrong with the targets: (row, value there, how many rows)."""
+    logits, class_axes, index = problem[:3]
+    row, value, count = fault
+    where = describe_row(row, batch_shape(logits, class_axes))
+    more = f" ({count} rows have such a target)" if count > 1 else ""
+    if index is not None:
+        classes = logits.shape[class_axes.bit_length() - 1]
+        raise ValueError(f"label {value} at {where} is outside 0..{classes - 1}{more}")
+    raise ValueError(f"target probability {value} in {where}: probabilities must be finite and not negative{more}")
 
 
 def _label(value: Any) -> int:

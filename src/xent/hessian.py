@@ -7,21 +7,18 @@ from typing import Any
 import numpy as np
 
 from xent import _kernels
-from xent._arrays import Array, floating
-from xent._problem import Problem
+from xent._arrays import Array, floating, native
+from xent._problem import Checked, checked, complain
 
 __all__ = ["cross_entropy_hessian_diag", "cross_entropy_hvp"]
 
 
-def _second_derivative(problem: Problem, vector: Array | None) -> Array:
-    out = np.empty(problem.logits.shape, problem.dtype)
-    index, probabilities, class_weight, sample_weight, smoothing, z_loss, divisor, ignore = problem.options
-    fault = _kernels.hessian(
-        problem.logits, problem.class_axes, index, probabilities, class_weight, sample_weight, smoothing, z_loss,
-        divisor, ignore, problem.reduction, vector, out,
-    )  # fmt: skip
+def _second_derivative(problem: Checked, vector: Array | None) -> Array:
+    logits = problem[0]
+    out = np.empty(logits.shape, native(logits.dtype))
+    fault = _kernels.hessian(*problem, vector, out)
     if fault is not None:
-        problem.complain(fault)
+        complain(problem, fault)
     return out
 
 
@@ -68,7 +65,7 @@ def cross_entropy_hessian_diag(
     >>> xent.cross_entropy_hessian_diag([[0.0, 0.0]], [0])
     array([[0.25, 0.25]])
     """
-    problem = Problem(
+    problem = checked(
         logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
     return _second_derivative(problem, None)
@@ -120,10 +117,10 @@ def cross_entropy_hvp(
     >>> xent.cross_entropy_hvp([[0.0, 0.0]], [0], [[1.0, -1.0]])
     array([[ 0.5, -0.5]])
     """
-    problem = Problem(
+    problem = checked(
         logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
     v = floating(vector, "vector")
-    if v.shape != problem.logits.shape:
-        raise ValueError(f"vector must have the logits' shape {problem.logits.shape}; got shape {v.shape}")
+    if v.shape != problem[0].shape:
+        raise ValueError(f"vector must have the logits' shape {problem[0].shape}; got shape {v.shape}")
     return _second_derivative(problem, v)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from xent._arrays import Array, plain
-from xent._problem import Problem
+from xent._arrays import Array, distinct, plain
+from xent._problem import batch_shape, checked, gradient_array, run
 from xent.hessian import cross_entropy_hessian_diag, cross_entropy_hvp
 from xent.sigmoid import sigmoid_cross_entropy, sigmoid_cross_entropy_with_grad
 
@@ -110,11 +110,10 @@ def cross_entropy(
     >>> xent.cross_entropy(logits, [0, 1], reduction="none")
     array([4.07605964e-01, 1.87152459e-13])
     """
-    problem = Problem(
+    problem = checked(
         logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
-    loss, lse = problem.run(True, None, None, return_lse)
-    return (loss, lse) if return_lse else loss
+    return run(problem, True, None, None, return_lse)
 
 
 def cross_entropy_with_grad(
@@ -174,12 +173,14 @@ return_lse
     >>> print(f"{loss:.3e}", grad)
     2.075e-09 [[-2.0750415e-09  2.0611537e-09  1.3887944e-11]]
     """
-    problem = Problem(
+    problem = checked(
         logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
-    grad = problem.gradient_array(out)
-    loss, lse = problem.run(True, grad, None, return_lse)
-    return (loss, grad, lse) if return_lse else (loss, grad)
+    grad = gradient_array(problem, out)
+    if return_lse:
+        loss, lse = run(problem, True, grad, None, True)
+        return loss, grad, lse
+    return run(problem, True, grad, None, False), grad
 
 
 def cross_entropy_grad(
@@ -233,7 +234,7 @@ return_lse, out
     >>> xent.cross_entropy_grad([[0.0, 0.0]], [1])
     array([[ 0.5, -0.5]])
     """
-    problem = Problem(
+    problem = checked(
         logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
     factors = np.asarray(grad_loss)
@@ -241,13 +242,18 @@ return_lse, out
         raise TypeError(f"grad_loss must be real numbers, got dtype {factors.dtype}")
     if factors.dtype.kind == "f" and factors.dtype.itemsize < 4:
         factors = factors.astype(np.float32)
-    if factors.ndim and problem.reduction != 2:
+    if factors.ndim and reduction != "none":
         raise ValueError(
             f"grad_loss must be one number unless reduction is 'none'; got shape {factors.shape} "
             f"with reduction={reduction!r}"
         )
-    if factors.ndim and factors.shape != problem.batch:
-        raise ValueError(f"grad_loss must be one number or have shape {problem.batch}; got shape {factors.shape}")
-    grad = problem.gradient_array(out)
-    _, lse = problem.run(False, grad, plain(factors), return_lse)
-    return (grad, lse) if return_lse else grad
+    batch = batch_shape(*problem[:2])
+    if factors.ndim and factors.shape != batch:
+        raise ValueError(f"grad_loss must be one number or have shape {batch}; got shape {factors.shape}")
+    grad = gradient_array(problem, out)
+    if factors.ndim:
+        distinct(grad, factors, "grad_loss")
+    if return_lse:
+        return grad, run(problem, False, grad, plain(factors), True)[1]
+    run(problem, False, grad, plain(factors), False)
+    return grad
