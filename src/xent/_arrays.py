@@ -24,15 +24,14 @@ REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
 
 def floating(x: Any, name: str) -> Array:
     """`x` as an array of float32 or float64 of either byte order; integers and bools become float64."""
-    if type(x) is not np.ndarray:
-        x = np.asarray(x)  # drops subclasses; a masked array's mask too, as SciPy does
-    dtype = x.dtype
+    array: Array = x if type(x) is np.ndarray else np.asarray(x)  # drops subclasses, a masked array's mask too
+    dtype = array.dtype
     if dtype is FLOAT32 or dtype is FLOAT64:
-        return x
+        return array
     if dtype.kind == "f" and dtype.itemsize in (4, 8):
-        return x
+        return array
     if dtype.kind in "iub":
-        return x.astype(np.float64)
+        return array.astype(np.float64)
     raise TypeError(f"{name} must be real: float32, float64, or integers (taken as float64); got dtype {dtype}")
 
 
@@ -101,7 +100,7 @@ APART, SAME, NEAR, FOLDED, READ_ONLY = range(5)
 
 def _refuse_overlap(out: Array, other: Array, name: str) -> None:
     try:
-        overlap = np.shares_memory(out, other, max_work=10_000_000)
+        overlap = np.shares_memory(out, other, max_work=10_000_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         overlap = True
     if overlap:

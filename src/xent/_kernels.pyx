@@ -170,6 +170,8 @@ cpdef int relation(cnp.ndarray out, cnp.ndarray other) except -1:
 def is_clear(cnp.ndarray out, cnp.ndarray logits, cnp.ndarray targets):
     """Whether `out` is writable, apart from or the same as `logits`, and apart from `targets`."""
     cdef int first = relation(out, logits)
+    if targets is None:
+        return False
     return (first == <int> XENT_APART or first == <int> XENT_SAME) and relation(out, targets) == <int> XENT_APART
 
 

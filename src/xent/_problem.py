@@ -78,8 +78,7 @@ def checked(
         probabilities = targets
     else:
         raise TypeError(
-            "targets must be integers (class indices) or float32 or float64 (probabilities); "
-            f"got dtype {targets.dtype}"
+            f"targets must be integers (class indices) or float32 or float64 (probabilities); got dtype {targets.dtype}"
         )
     code = 0 if reduction == "mean" else reduction_code(reduction)
     divisor = 0.0
@@ -120,7 +119,7 @@ def run(problem: Checked, want_loss: bool, grad: Array | None, grad_loss: Array 
             rows = np.empty(batch, native(logits.dtype))
         if return_lse:
             lse = np.empty(batch, native(logits.dtype))
-    loss = _kernels.cross_entropy(*problem, grad_loss, grad, rows, lse)
+    loss: Any = _kernels.cross_entropy(*problem, grad_loss, grad, rows, lse)
     if type(loss) is tuple:
         complain(problem, loss)
     if rows is not None:

@@ -21,9 +21,7 @@ from xent._arrays import (
 __all__ = ["sigmoid_cross_entropy", "sigmoid_cross_entropy_with_grad"]
 
 
-def _run(
-    logits: Array, targets: Any, pos_weight: Any, sample_weight: Any, reduction: str, grad: Array | None
-) -> Any:
+def _run(logits: Array, targets: Any, pos_weight: Any, sample_weight: Any, reduction: str, grad: Array | None) -> Any:
     shape, dtype = logits.shape, native(logits.dtype)
     code = reduction_code(reduction)
     targets = np.asarray(targets)

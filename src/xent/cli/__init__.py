@@ -40,9 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     for name, module in COMMANDS.items():
-        sub = commands.add_parser(
-            name, help=module.HELP, description=module.__doc__, formatter_class=_HelpFormatter
-        )
+        sub = commands.add_parser(name, help=module.HELP, description=module.__doc__, formatter_class=_HelpFormatter)
         module.add_arguments(sub)
     return parser
 

@@ -127,9 +127,7 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     span = (high - low) or 1.0
     bars = BARS if _encodable(BARS) == BARS else PLAIN_BARS
-    return "".join(
-        bars[int((value - low) / span * 7.999)] if math.isfinite(value) else "?" for value in shown
-    )
+    return "".join(bars[int((value - low) / span * 7.999)] if math.isfinite(value) else "?" for value in shown)
 
 
 def _encodable(text: str) -> str:

@@ -54,15 +54,12 @@ class Truth:
     scale: Floats
 
     @classmethod
-    def of(
-        cls, values: Iterable[Decimal], shape: tuple[int, ...], scale: Iterable[Decimal] | None = None
-    ) -> Truth:
+    def of(cls, values: Iterable[Decimal], shape: tuple[int, ...], scale: Iterable[Decimal] | None = None) -> Truth:
         """From Decimals in C order."""
         exact_values = list(values)
         high = [float(value) for value in exact_values]
         low = [
-            float(value - Decimal(h)) if np.isfinite(h) else 0.0
-            for value, h in zip(exact_values, high, strict=True)
+            float(value - Decimal(h)) if np.isfinite(h) else 0.0 for value, h in zip(exact_values, high, strict=True)
         ]
         own = np.abs(high)
         just_below = np.asarray(low) * np.sign(high) < 0  # rounded up: the ulp is that of the number itself

@@ -60,9 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=",".join(DEFAULT_PEERS),
         help=f"libraries to compare with, comma separated, of {', '.join(PEERS)}",
     )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write all figures here, with CPU, tier, threads, versions"
-    )
+    parser.add_argument("--json", metavar="FILE", help="write all figures here, with CPU, tier, threads, versions")
     parser.add_argument("--plot", metavar="FILE.png", help="draw cost in copies by shape (needs matplotlib)")
 
 
@@ -120,9 +118,7 @@ def _libraries(names: list[str], threads: int) -> tuple[list[Peer], dict[str, st
     return libraries, missing
 
 
-def measure(
-    operation: str, shape: Shape, dtype: np.dtype[Any], libraries: list[Peer], seconds: float
-) -> list[Record]:
+def measure(operation: str, shape: Shape, dtype: np.dtype[Any], libraries: list[Peer], seconds: float) -> list[Record]:
     """Check, then time, one operation on one shape in every library that has it."""
     rng = np.random.default_rng(shape)
     logits = (3.0 * rng.standard_normal(shape, dtype=np.float32)).astype(dtype)

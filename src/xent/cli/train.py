@@ -158,9 +158,7 @@ def _unpack(theta: Floats, pixels: int) -> tuple[Floats, Floats]:
 def _show_curve(result: Run) -> None:
     """The loss as a line of bars, and as a table of about eight rows."""
     losses = result.losses
-    _console.say(
-        f"loss: {_console.sparkline([math.log(max(loss, 1e-300)) for loss in losses])} (logarithmic)"
-    )
+    _console.say(f"loss: {_console.sparkline([math.log(max(loss, 1e-300)) for loss in losses])} (logarithmic)")
     picked = sorted({round(i * (len(losses) - 1) / 7) for i in range(8)})
     _console.table([f">{result.unit}", ">loss"], [[str(i + 1), f"{losses[i]:.5f}"] for i in picked])
 

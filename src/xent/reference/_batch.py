@@ -136,9 +136,7 @@ def _index_labels(targets: Array, batch: Shape, classes: int, ignore_index: Any)
     return labels
 
 
-def _probabilities(
-    targets: Array, shape: Shape, rows: list[list[int]], ignore_index: Any
-) -> list[list[Decimal]]:
+def _probabilities(targets: Array, shape: Shape, rows: list[list[int]], ignore_index: Any) -> list[list[Decimal]]:
     """The target distribution of each row."""
     if ignore_index is not None:
         raise ValueError("ignore_index: probabilities have no index to ignore; use sample_weight")
