@@ -191,7 +191,8 @@ static void check_labels(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff
             if (!check->bad++) check->first_bad = row;
             continue;
         }
-        add_exactly(check->weight, entry(&p->sample_weight, row, 1.0) * entry(&p->class_weight, (ptrdiff_t)y, 1.0), 0.0);
+        add_exactly(check->weight, entry(&p->sample_weight, row, 1.0) * entry(&p->class_weight, (ptrdiff_t)y, 1.0),
+                    0.0);
     }
 }
 
@@ -269,7 +270,10 @@ static void set_scale(xent_loss_args *args, double divisor) {
 /* The loss of all rows, rounded to the logits' type; below its smallest normal number 0. */
 static double reduced(double sum, const xent_cross_entropy_problem *p, double divisor) {
     const int single = p->logits.type == XENT_FLOAT32;
-    double loss = p->reduction == XENT_NONE ? 0.0 : p->reduction == XENT_SUM ? sum : divisor > 0.0 ? sum / divisor : 0.0;
+    double loss = p->reduction == XENT_NONE  ? 0.0
+                  : p->reduction == XENT_SUM ? sum
+                  : divisor > 0.0            ? sum / divisor
+                                             : 0.0;
     if (loss < (single ? 0x1p-126 : 0x1p-1022)) loss = 0.0;
     return single ? (double)(float)loss : loss;
 }
@@ -288,7 +292,9 @@ static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_e
     lay_out(&g, &p->shape);
     args.loss_rows = out->loss_rows, args.lse_rows = out->lse_rows;
 
-    check_context check = {.problem = p, .layout = &g.layout, .probabilities = args.probabilities,
+    check_context check = {.problem = p,
+                           .layout = &g.layout,
+                           .probabilities = args.probabilities,
                            .upper = 0x1.fffffffffffffp1023 /* finite */};
     double divisor, sum = 0.0;
     xent_status status = check_targets(&check, &divisor, &out->fault);
@@ -296,8 +302,10 @@ static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_e
     if (p->normalizer > 0.0) divisor = p->normalizer;
     set_scale(&args, divisor);
     const int soft = args.probabilities || p->label_smoothing != 0.0;
-    status = run_loss(hessian ? kernels->hessian : soft ? kernels->soft_cross_entropy : kernels->cross_entropy, &args,
-                      &sum);
+    status = run_loss(hessian ? kernels->hessian
+                      : soft  ? kernels->soft_cross_entropy
+                              : kernels->cross_entropy,
+                      &args, &sum);
     out->loss = reduced(sum, p, divisor);
     return status;
 }
@@ -315,8 +323,12 @@ static xent_status sigmoid(const xent_kernels *kernels, const xent_cross_entropy
     args.loss_elements = add_array(&g, loss_elements);
     lay_out(&g, &p->shape);
 
-    check_context check = {.problem = p, .layout = &g.layout, .probabilities = args.probabilities,
-                           .element_weight = args.element_weight, .upper = 1.0, .unweighted_classes = 1};
+    check_context check = {.problem = p,
+                           .layout = &g.layout,
+                           .probabilities = args.probabilities,
+                           .element_weight = args.element_weight,
+                           .upper = 1.0,
+                           .unweighted_classes = 1};
     double divisor, sum = 0.0;
     xent_status status = check_targets(&check, &divisor, &out->fault);
     if (status != XENT_OK) return status;
@@ -366,33 +378,32 @@ xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, co
     return out_high <= in_low || in_high <= out_low ? XENT_APART : XENT_NEAR;
 }
 
-#define API_OF(DTYPE, REAL)                                                                                          \
-    xent_status xent_cross_entropy_##DTYPE(const xent_cross_entropy_problem *p,                       \
-                                           xent_cross_entropy_result *out) {                                         \
-        return cross_entropy(&xent_live_table()->DTYPE, p, NULL, 0, out);                                 \
-    }                                                                                                                \
-    xent_status xent_hessian_##DTYPE(const xent_cross_entropy_problem *p, const xent_array *vector,                  \
-                                     xent_cross_entropy_result *out) {                                               \
+#define API_OF(DTYPE, REAL)                                                                                       \
+    xent_status xent_cross_entropy_##DTYPE(const xent_cross_entropy_problem *p, xent_cross_entropy_result *out) { \
+        return cross_entropy(&xent_live_table()->DTYPE, p, NULL, 0, out);                                         \
+    }                                                                                                             \
+    xent_status xent_hessian_##DTYPE(const xent_cross_entropy_problem *p, const xent_array *vector,               \
+                                     xent_cross_entropy_result *out) {                                            \
         return cross_entropy(&xent_live_table()->DTYPE, p, vector, 1, out);                                       \
-    }                                                                                                                \
-    xent_status xent_sigmoid_##DTYPE(const xent_cross_entropy_problem *p, const xent_vector *pos_weight,             \
-                                     const xent_array *element_weight, xent_array *loss_elements,                    \
-                                     xent_cross_entropy_result *out) {                                               \
-        return sigmoid(&xent_live_table()->DTYPE, p, pos_weight, element_weight, loss_elements, out);                \
-    }                                                                                                                \
-    xent_status xent_logsumexp_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *weights,      \
-                                       REAL *out, REAL *sign) {                                                      \
-        const xent_kernels *k = &xent_live_table()->DTYPE;                                                           \
-        return reduce(weights->data ? k->weighted_logsumexp : k->logsumexp, shape, x, NULL, weights, out, sign);     \
-    }                                                                                                                \
-    xent_status xent_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {          \
-        return reduce(xent_live_table()->DTYPE.softmax, shape, x, out, NULL, NULL, NULL);                            \
-    }                                                                                                                \
-    xent_status xent_log_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {      \
-        return reduce(xent_live_table()->DTYPE.log_softmax, shape, x, out, NULL, NULL, NULL);                        \
-    }                                                                                                                \
-    void xent_exp_##DTYPE(const REAL *x, REAL *out, ptrdiff_t n) {                                                   \
-        xent_live_table()->exp_##DTYPE(x, out, n);                                                                   \
+    }                                                                                                             \
+    xent_status xent_sigmoid_##DTYPE(const xent_cross_entropy_problem *p, const xent_vector *pos_weight,          \
+                                     const xent_array *element_weight, xent_array *loss_elements,                 \
+                                     xent_cross_entropy_result *out) {                                            \
+        return sigmoid(&xent_live_table()->DTYPE, p, pos_weight, element_weight, loss_elements, out);             \
+    }                                                                                                             \
+    xent_status xent_logsumexp_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *weights,   \
+                                       REAL *out, REAL *sign) {                                                   \
+        const xent_kernels *k = &xent_live_table()->DTYPE;                                                        \
+        return reduce(weights->data ? k->weighted_logsumexp : k->logsumexp, shape, x, NULL, weights, out, sign);  \
+    }                                                                                                             \
+    xent_status xent_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {       \
+        return reduce(xent_live_table()->DTYPE.softmax, shape, x, out, NULL, NULL, NULL);                         \
+    }                                                                                                             \
+    xent_status xent_log_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {   \
+        return reduce(xent_live_table()->DTYPE.log_softmax, shape, x, out, NULL, NULL, NULL);                     \
+    }                                                                                                             \
+    void xent_exp_##DTYPE(const REAL *x, REAL *out, ptrdiff_t n) {                                                \
+        xent_live_table()->exp_##DTYPE(x, out, n);                                                                \
     }
 
 API_OF(f32, float)

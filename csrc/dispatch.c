@@ -53,12 +53,16 @@ enum { N_TIERS = sizeof TIERS / sizeof *TIERS };
 
 static xent_table live;
 
+/* Filled when the library is loaded, before any thread can look. */
+__attribute__((constructor)) static void fill_at_load(void) {
+    xent_set_tier(NULL);
+}
+
 const xent_table *xent_live_table(void) {
-    if (!live.tier) xent_set_tier(NULL);
     return &live;
 }
 
-/* Up to the tier of that name; NULL or "": up to the highest. */
+/* Up to the tier of that name; NULL or "": up to the highest. Not while another thread is in a kernel. */
 int xent_set_tier(const char *name) {
     xent_table table = {0};
     for (int i = 0; i < N_TIERS; i++) {
@@ -80,7 +84,7 @@ const char *xent_tier_name(int i) {
 }
 
 #define STRING_(x) #x
-#define STRING(x) STRING_(x)
+#define STRING(x)  STRING_(x)
 
 const char *xent_compiler(void) {
 #if defined(__clang__)

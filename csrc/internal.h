@@ -35,7 +35,7 @@ typedef struct {
     const xent_view *element_weight, *loss_elements;
     xent_vector pos_weight;
     void *loss_rows, *lse_rows;
-    double *totals;      /* the sum of the losses of group i in totals[2 i], what it lost in totals[2 i + 1] */
+    double *totals;       /* the sum of the losses of group i in totals[2 i], what it lost in totals[2 i + 1] */
     double grad_scale[2]; /* 1 / divisor for "mean", else 1, in two parts */
     atomic_int *failed;
 } xent_loss_args;

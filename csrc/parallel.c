@@ -21,28 +21,28 @@
 #include <windows.h>
 typedef SRWLOCK lock_t;
 typedef CONDITION_VARIABLE signal_t;
-#define LOCK_INIT SRWLOCK_INIT
-#define SIGNAL_INIT CONDITION_VARIABLE_INIT
-#define lock(l) AcquireSRWLockExclusive(l)
-#define try_lock(l) TryAcquireSRWLockExclusive(l)
-#define unlock(l) ReleaseSRWLockExclusive(l)
+#define LOCK_INIT      SRWLOCK_INIT
+#define SIGNAL_INIT    CONDITION_VARIABLE_INIT
+#define lock(l)        AcquireSRWLockExclusive(l)
+#define try_lock(l)    TryAcquireSRWLockExclusive(l)
+#define unlock(l)      ReleaseSRWLockExclusive(l)
 #define wait_for(s, l) SleepConditionVariableSRW(s, l, INFINITE, 0)
-#define wake_all(s) WakeAllConditionVariable(s)
-#define WORKER_RESULT unsigned __stdcall
+#define wake_all(s)    WakeAllConditionVariable(s)
+#define WORKER_RESULT  unsigned __stdcall
 #else
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 typedef pthread_mutex_t lock_t;
 typedef pthread_cond_t signal_t;
-#define LOCK_INIT PTHREAD_MUTEX_INITIALIZER
-#define SIGNAL_INIT PTHREAD_COND_INITIALIZER
-#define lock(l) pthread_mutex_lock(l)
-#define try_lock(l) (pthread_mutex_trylock(l) == 0)
-#define unlock(l) pthread_mutex_unlock(l)
+#define LOCK_INIT      PTHREAD_MUTEX_INITIALIZER
+#define SIGNAL_INIT    PTHREAD_COND_INITIALIZER
+#define lock(l)        pthread_mutex_lock(l)
+#define try_lock(l)    (pthread_mutex_trylock(l) == 0)
+#define unlock(l)      pthread_mutex_unlock(l)
 #define wait_for(s, l) pthread_cond_wait(s, l)
-#define wake_all(s) pthread_cond_broadcast(s)
-#define WORKER_RESULT void *
+#define wake_all(s)    pthread_cond_broadcast(s)
+#define WORKER_RESULT  void *
 #endif
 
 enum { MAX_WORKERS = 255 };
@@ -95,6 +95,9 @@ static void before_fork(void) {
 static void parent_after_fork(void) {
     unlock(&pool.guard);
 }
+__attribute__((constructor)) static void register_fork_handlers(void) {
+    pthread_atfork(before_fork, parent_after_fork, child_after_fork);
+}
 #endif
 
 /* One more worker, waiting for the loop after `pool.ticket`. guard is held. */
@@ -104,9 +107,6 @@ static int make_worker(int number) {
     if (handle) CloseHandle((HANDLE)handle);
     return handle != 0;
 #else
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    extern void xent_register_fork_handlers(void);
-    pthread_once(&once, xent_register_fork_handlers);
     pthread_attr_t attributes;
     pthread_t thread;
     pthread_attr_init(&attributes);
@@ -117,13 +117,6 @@ static int make_worker(int number) {
     return made;
 #endif
 }
-
-#if !defined(_WIN32)
-void xent_register_fork_handlers(void);
-void xent_register_fork_handlers(void) {
-    pthread_atfork(before_fork, parent_after_fork, child_after_fork);
-}
-#endif
 
 void xent_parallel_for(ptrdiff_t n, int threads, void (*body)(void *, ptrdiff_t, ptrdiff_t), void *context) {
     if (threads > n) threads = (int)n;

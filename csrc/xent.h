@@ -24,8 +24,17 @@ extern "C" {
 enum { XENT_MAX_DIMS = 64 };
 
 typedef enum {
-    XENT_BOOL, XENT_INT8, XENT_UINT8, XENT_INT16, XENT_UINT16, XENT_INT32, XENT_UINT32, XENT_INT64, XENT_UINT64,
-    XENT_FLOAT32, XENT_FLOAT64
+    XENT_BOOL,
+    XENT_INT8,
+    XENT_UINT8,
+    XENT_INT16,
+    XENT_UINT16,
+    XENT_INT32,
+    XENT_UINT32,
+    XENT_INT64,
+    XENT_UINT64,
+    XENT_FLOAT32,
+    XENT_FLOAT64
 } xent_type;
 
 /* The axes of the logits; bit i of class_axes is set where axis i belongs to the classes. */
@@ -69,7 +78,7 @@ typedef struct {
     xent_vector labels;       /* class indices, or */
     xent_array probabilities; /* target rows */
     xent_vector class_weight, sample_weight;
-    xent_vector grad_loss; /* factors of the gradient */
+    xent_vector grad_loss;                      /* factors of the gradient */
     double label_smoothing, z_loss, normalizer; /* normalizer 0: the sum of the row weights */
     int has_ignore;
     int64_t ignore;
@@ -88,8 +97,10 @@ XENT_API xent_status xent_cross_entropy_f32(const xent_cross_entropy_problem *, 
 XENT_API xent_status xent_cross_entropy_f64(const xent_cross_entropy_problem *, xent_cross_entropy_result *);
 
 /* d2 loss / d logits2 (vector.data NULL), or the Hessian times vector. Into result->grad. */
-XENT_API xent_status xent_hessian_f32(const xent_cross_entropy_problem *, const xent_array *vector, xent_cross_entropy_result *);
-XENT_API xent_status xent_hessian_f64(const xent_cross_entropy_problem *, const xent_array *vector, xent_cross_entropy_result *);
+XENT_API xent_status xent_hessian_f32(const xent_cross_entropy_problem *, const xent_array *vector,
+                                      xent_cross_entropy_result *);
+XENT_API xent_status xent_hessian_f64(const xent_cross_entropy_problem *, const xent_array *vector,
+                                      xent_cross_entropy_result *);
 
 /* Every element its own two-class problem. Of the problem: logits, probabilities, sample_weight, reduction;
  * pos_weight per class; element_weight of the logits' shape. loss_elements: array of the logits' shape. */
@@ -101,8 +112,10 @@ XENT_API xent_status xent_sigmoid_f64(const xent_cross_entropy_problem *, const 
                                       xent_cross_entropy_result *);
 
 /* out: one number per row, contiguous. weights.data not NULL: log |sum w e^x|, sign (may be NULL) gets its sign. */
-XENT_API xent_status xent_logsumexp_f32(const xent_shape *, const xent_array *x, const xent_array *weights, float *out, float *sign);
-XENT_API xent_status xent_logsumexp_f64(const xent_shape *, const xent_array *x, const xent_array *weights, double *out, double *sign);
+XENT_API xent_status xent_logsumexp_f32(const xent_shape *, const xent_array *x, const xent_array *weights, float *out,
+                                        float *sign);
+XENT_API xent_status xent_logsumexp_f64(const xent_shape *, const xent_array *x, const xent_array *weights, double *out,
+                                        double *sign);
 XENT_API xent_status xent_softmax_f32(const xent_shape *, const xent_array *x, const xent_array *out);
 XENT_API xent_status xent_softmax_f64(const xent_shape *, const xent_array *x, const xent_array *out);
 XENT_API xent_status xent_log_softmax_f32(const xent_shape *, const xent_array *x, const xent_array *out);

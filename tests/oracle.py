@@ -9,6 +9,7 @@ them one by one.
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -75,11 +76,17 @@ def log_softmax_row(row: Row) -> list[mpf]:
     return [_minus(z, lse) for z in exact(row)]
 
 
+@_in_digits
+def minus_one_row(row: Row, label: int) -> mpf:
+    """p_y - 1 of one label y, with all its digits"""
+    return _minus(softmax_row(row)[label], mpf(1))
+
+
 def weighted_targets(
     size: int, target: Any, class_weight: Row | None = None, label_smoothing: float = 0.0
 ) -> list[mpf]:
     """w q' with q' = (1-e) q + (e/C) sum(q), for a label or a row q."""
-    q = [mpf(c == target) for c in range(size)] if np.ndim(target) == 0 else exact(target)
+    q = [mpf(int(c == target)) for c in range(size)] if np.ndim(target) == 0 else exact(target)
     w = [mpf(1)] * size if class_weight is None else exact(class_weight)
     e = mpf(float(label_smoothing))
     share = e * sum(q) / size
@@ -146,40 +153,144 @@ def sigmoid_row(
     return loss, grad
 
 
-def ulp_error(got: Any, truth: Any, dtype: Any, scale: Any = None) -> Any:
-    """|got - truth| in ulps of `dtype` at |truth| (or at |scale|, where terms of that size cancel).
+@_in_digits
+def gap_row(row: Row) -> mpf:
+    """max(|lse|, |max|): the size of what is added up in lse = max + log(1 + s)"""
+    top = max(v for v in map(float, row) if not math.isnan(v))
+    return max(abs(lse_row(row)), abs(mpf(top)))
 
-    The ulp is at least that of the smallest normal number. A truth below that number must be flushed to 0,
-    anything else is an infinite error (within 4 ulp of it, 0 or a normal number will do). So is NaN for
-    anything but NaN, and an infinity for a truth that does not round to it. Lists and arrays give an array
-    of errors.
+
+@_in_digits
+def loss_scale_row(row: Row, target: Any, **options: Any) -> mpf:
+    """s [ sum_c t_c (lse - z_c) + z_loss max(|lse|, |max|)^2 ]: the loss's terms, where lse may have
+    cancelled
     """
-    if np.ndim(got) or isinstance(truth, list):
-        flat, size = np.asarray(got).ravel(), np.size(got)
-        truths, scales = np.ravel(np.array(truth, object)), np.ravel(np.array(scale, object))
-        if truths.size != size or scales.size not in (1, size):
-            raise ValueError(f"{size} results, {truths.size} truths, {scales.size} scales")
-        rows = zip(flat, truths, np.broadcast_to(scales, size), strict=True)
-        return np.array([_ulps(g, t, dtype, s) for g, t, s in rows], float).reshape(np.shape(got))
-    return _ulps(got, truth, dtype, scale)
+    s, zl, rest = _scales(**options)
+    return loss_row(row, target, **rest) * s + s * zl * gap_row(row) ** 2
 
 
-def _ulps(got: Any, truth: Any, dtype: Any, scale: Any) -> float:
-    info = np.finfo(dtype)
-    with mp.workdps(DIGITS):
-        value, true = mpf(float(got)), mpf(truth)
-        if mp.isnan(value) or mp.isnan(true):
-            return 0.0 if mp.isnan(value) and mp.isnan(true) else math.inf
-        tiny, eps = mpf(float(info.tiny)), mpf(float(info.eps))
-        if abs(true) >= mpf(float(info.max)) * (1 + eps / 4):  # rounds to infinity
-            return 0.0 if mp.isinf(value) and value * true > 0 else math.inf
-        if mp.isinf(value):
-            return math.inf
-        near = abs(abs(true) - tiny) <= 4 * eps * tiny
-        if value == 0 and (abs(true) < tiny or near):
-            return 0.0
-        if abs(true) < tiny and not near and scale is None:
-            return math.inf
-        size = max(abs(true if scale is None else mpf(scale)), tiny)
-        ulp = mp.ldexp(eps, int(mp.frexp(size)[1]) - 1)
-        return float(abs(value - true) / ulp)
+@_in_digits
+def grad_scale_row(row: Row, target: Any, **options: Any) -> list[mpf]:
+    """s max(A p, 2 z_loss max(|lse|, |max|) p, w q'): the larger of the terms whose difference is the
+    gradient
+    """
+    s, zl, rest = _scales(**options)
+    t = weighted_targets(len(row), target, **rest)
+    a = max(sum(t), 2 * zl * gap_row(row) if zl else 0)
+    return [s * max(a * x, t_c) for x, t_c in zip(softmax_row(row), t, strict=True)]
+
+
+@_in_digits
+def hessian_scale_row(row: Row, target: Any, **options: Any) -> list[mpf]:
+    """s max(A p (1 - p), 2 z_loss max(|lse|, |max|) p (1 - p), 2 z_loss p^2)"""
+    s, zl, rest = _scales(**options)
+    a = max(sum(weighted_targets(len(row), target, **rest)), 2 * zl * gap_row(row) if zl else 0)
+    return [s * max(a * p * _minus(mpf(1), p), 2 * zl * p**2) for p in softmax_row(row)]
+
+
+@_in_digits
+def hvp_scale_row(row: Row, target: Any, vector: Row, **options: Any) -> list[mpf]:
+    """s p max(A, 2 z_loss max(|lse|, |max|), 2 z_loss) max(|v_c|, p.|v|): the largest term of Hv's sums"""
+    s, zl, rest = _scales(**options)
+    p, v = softmax_row(row), [abs(x) for x in exact(vector)]
+    a = max(sum(weighted_targets(len(row), target, **rest)), 2 * zl, 2 * zl * gap_row(row) if zl else 0)
+    pv = sum(x * y for x, y in zip(p, v, strict=True))
+    return [s * a * x * max(y, pv) for x, y in zip(p, v, strict=True)]
+
+
+class Truth:
+    """Exact numbers, kept as (high + low) 2^power, against which results of a dtype are measured in ulps.
+
+    The ulp is that of `dtype` at |truth| (or at |scale|, where terms of that size cancel), and at least that
+    of the smallest normal number. Conversion is slow, `errors` is fast: a truth is made once for all tiers.
+    """
+
+    def __init__(self, values: Any, dtype: Any, scale: Any = None) -> None:
+        info = np.finfo(dtype)
+        truths = np.array(values, object)
+        self.dtype, self.shape = info.dtype, truths.shape
+        scales = truths if scale is None else np.broadcast_to(np.array(scale, object), self.shape)
+        self.cancels = scale is not None
+        with mp.workdps(DIGITS):
+            tiny, eps = mpf(float(info.tiny)), mpf(float(info.eps))
+            over = mpf(float(info.max)) * (1 + eps / 4)  # rounds to infinity from here
+            parts = [
+                _parts(t, s, tiny, eps, over) for t, s in zip(truths.ravel(), scales.ravel(), strict=True)
+            ]
+        columns = zip(*parts, strict=True) if parts else [[]] * 6
+        self.high, self.low, self.power, self.unit, self.limit, self.vanishing = (
+            np.array(column, kind).reshape(self.shape)
+            for column, kind in zip(columns, (float, float, int, int, float, int), strict=True)
+        )
+
+    def __getitem__(self, index: Any) -> "Truth":
+        """The truth of some of the results, chosen as NumPy does."""
+        part = copy(self)
+        for name in ("high", "low", "power", "unit", "limit", "vanishing"):
+            setattr(part, name, np.asarray(getattr(self, name)[index]))
+        part.shape = part.high.shape
+        return part
+
+    def errors(self, got: Any) -> np.ndarray:
+        """|got - truth| in ulps.
+
+        A truth below the smallest normal number must come out as 0, anything else is an infinite error
+        (within 4 ulp of it, 0 or a normal number will do; where terms cancel, their ulp decides). So is NaN
+        for anything but NaN, a subnormal, and an infinity for a truth that does not round to it.
+        """
+        value = np.asarray(got, float)
+        if value.shape != self.shape:
+            raise ValueError(f"{value.size} results {value.shape}, {self.high.size} truths {self.shape}")
+        tiny = float(np.finfo(self.dtype).tiny)
+        with np.errstate(all="ignore"):
+            mantissa, power = np.frexp(value)
+            shift = np.clip(power - self.power, -4000, 4000)
+            away = np.abs((np.ldexp(mantissa, shift) - self.high) - self.low)
+            error = np.ldexp(away, np.clip(self.power - self.unit, -4000, 4000))
+        subnormal = (value != 0) & (np.abs(value) < tiny)
+        error = np.where(subnormal | ~np.isfinite(value) | ~np.isfinite(error), np.inf, error)
+        if not self.cancels:
+            error = np.where(self.vanishing == 2, np.where(value == 0, 0.0, np.inf), error)
+        error = np.where((self.vanishing > 0) & (value == 0), 0.0, error)
+        error = np.where(np.isinf(self.limit), np.where(value == self.limit, 0.0, np.inf), error)
+        return np.where(np.isnan(self.limit), np.where(np.isnan(value), 0.0, np.inf), error)
+
+
+def _parts(
+    truth: mpf, scale: mpf, tiny: mpf, eps: mpf, over: mpf
+) -> tuple[float, float, int, int, float, int]:
+    """high, low, power; the exponent of the ulp; NaN or inf if that is what is due; 1 if it may be 0, 2 if it
+    must.
+    """
+    truth, scale = mpf(truth), abs(mpf(scale))
+    if mp.isnan(truth) or abs(truth) >= over:
+        return 0.0, 0.0, 0, 0, math.nan if mp.isnan(truth) else math.inf * mp.sign(truth), 0
+    mantissa, power = mp.frexp(truth if abs(truth) > mpf(2) ** -9999 else 0)
+    high = float(mantissa)
+    size = max(abs(truth) if not mp.isfinite(scale) else scale, tiny)
+    unit = int(mp.frexp(size)[1]) + int(mp.frexp(eps)[1]) - 2
+    near = abs(abs(truth) - tiny) <= 4 * eps * tiny
+    vanishing = 1 if near else 2 if abs(truth) < tiny else 0
+    return high, float(mantissa - high), int(power), unit, 0.0, vanishing
+
+
+def ulp_error(got: Any, truth: Any, dtype: Any, scale: Any = None) -> Any:
+    """The errors of one result, or of lists or arrays of them: see Truth."""
+    return Truth(truth, dtype, scale).errors(np.asarray(got, float))[()]
+
+
+WORST: dict[tuple[str, str], tuple[float, float]] = {}
+
+
+def check(what: str, got: Any, truth: Truth, bound: float) -> None:
+    """Assert that the results are of the truth's dtype and within `bound` ulps of it; keep the worst error
+    seen.
+    """
+    assert np.asarray(got).dtype == truth.dtype
+    errors = truth.errors(got)
+    worst = float(np.max(errors, initial=0.0))
+    key = what, str(truth.dtype)
+    WORST[key] = max(WORST.get(key, (0.0, 0.0))[0], worst), bound
+    assert worst <= bound, (
+        f"{what}: {worst} ulp at {np.unravel_index(np.argmax(errors), truth.shape)}, bound {bound}"
+    )

@@ -62,9 +62,9 @@ XENT_INLINE wide wide_scale(wide a, double n) { /* a 2^n */
  * float32, its low 29 bits are 0, so nothing is added to its exponent. */
 XENT_INLINE double exp_f32(double x, double offset) {
     const double rounder = ROUNDER + offset;
-    double t = fma(x, LOG2E, rounder);           /* n + offset in the low bits */
-    double f = fma(x, LOG2E, -(t - rounder));    /* x log2 e - n, |f| <= 1/2 */
-    double p = 0x1.41fbba2bf3146p-13;            /* 2^f */
+    double t = fma(x, LOG2E, rounder);        /* n + offset in the low bits */
+    double f = fma(x, LOG2E, -(t - rounder)); /* x log2 e - n, |f| <= 1/2 */
+    double p = 0x1.41fbba2bf3146p-13;         /* 2^f */
     p = fma(p, f, 0x1.5f3e53bdfa586p-10);
     p = fma(p, f, 0x1.3b2d4cf6b4d3fp-7);
     p = fma(p, f, 0x1.c6aee88c9059ep-5);
@@ -79,11 +79,11 @@ XENT_INLINE wide exp_f64(double x, double offset) {
     const double rounder = ROUNDER + (offset + 1023.0);
     double t = fma(x, LOG2E, rounder);
     double n = t - rounder;
-    double scale = from_bits(bits_of(t) << 52);  /* 2^(n + offset) */
-    double r1 = fma(-n, LN2_HI, x);              /* exact */
+    double scale = from_bits(bits_of(t) << 52); /* 2^(n + offset) */
+    double r1 = fma(-n, LN2_HI, x);             /* exact */
     double r = fma(-n, LN2_LO, r1);
-    double c = fma(-n, LN2_LO, r1 - r);          /* what r lost: x - n ln 2 = r + c */
-    double q = 0x1.ad7f7d1e71586p-26;            /* (e^r - 1 - r) / r^2 */
+    double c = fma(-n, LN2_LO, r1 - r); /* what r lost: x - n ln 2 = r + c */
+    double q = 0x1.ad7f7d1e71586p-26;   /* (e^r - 1 - r) / r^2 */
     q = fma(q, r, 0x1.28ad691ad2295p-22);
     q = fma(q, r, 0x1.71df25397cf48p-19);
     q = fma(q, r, 0x1.a0199a165689ap-16);
@@ -110,7 +110,7 @@ XENT_INLINE double log_parts(double u, double c) {
     double lost = cs - (f - f0);
     double half = 0.5 * f * f;
     double z = f / (2.0 + f), w = z * z;
-    double odd = 0x1.2f112df3e5244p-3;           /* 2/7 w^3 + ...: the series of 2 atanh(z) / z - 2, FDLIBM's fit */
+    double odd = 0x1.2f112df3e5244p-3; /* 2/7 w^3 + ...: the series of 2 atanh(z) / z - 2, FDLIBM's fit */
     odd = fma(odd, w, 0x1.39a09d078c69fp-3);
     odd = fma(odd, w, 0x1.7466496cb03dep-3);
     odd = fma(odd, w, 0x1.c71c51d8e78afp-3);

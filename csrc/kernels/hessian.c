@@ -24,7 +24,8 @@ static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdif
         return;
     }
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
-    const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum, w->logs[0]) : 0.0), two_zeta = {2.0 * zeta, 0.0};
+    const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum, w->logs[0]) : 0.0),
+               two_zeta = {2.0 * zeta, 0.0};
     const wide grown = wide_add(mass, twice);
     wide mean = {0.0, 0.0};
     for (int pass = vector ? 0 : 1; pass < 2; pass++) {

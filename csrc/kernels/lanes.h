@@ -24,17 +24,17 @@
 
 enum { XENT_LANES = 64, XENT_BLOCK = 2048, XENT_TAIL_STEP = 16 };
 
-#define XENT_INLINE static inline __attribute__((always_inline))
+#define XENT_INLINE   static inline __attribute__((always_inline))
 #define XENT_NOINLINE static __attribute__((noinline, unused))
 
 /* STEP(half) for every step of a fold of all lanes, half a constant in each, so that each is straight-line code. */
 #define XENT_FOLD(STEP) STEP(32) STEP(16) STEP(8) STEP(4) STEP(2) STEP(1)
 
 #define XENT_PASTE_(a, b) a##_##b
-#define XENT_PASTE(a, b) XENT_PASTE_(a, b)
+#define XENT_PASTE(a, b)  XENT_PASTE_(a, b)
 
 /* <op>_<dtype>, private to one file, and <op>_<dtype>_<tier>, which the tier's table names. */
-#define NAME(op) XENT_PASTE(op, DTYPE)
+#define NAME(op)   XENT_PASTE(op, DTYPE)
 #define KERNEL(op) XENT_PASTE(XENT_PASTE(op, DTYPE), XENT_TIER)
 
 XENT_INLINE uint64_t bits_of(double x) {

@@ -23,7 +23,6 @@ XENT_INLINE wide difference(double u, double v) {
 }
 #endif
 
-
 static inline void NAME(write_element)(NAME(sweeper) * w, char *out_row, ptrdiff_t i, REAL value) {
     memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
 }
@@ -53,8 +52,7 @@ XENT_INLINE wide NAME(row_factor)(const xent_loss_args *a, ptrdiff_t row, double
  * with A p_y - A = -A (sum of the other terms) / total, which keeps every digit where p_y is nearly 1.
  * multiplier: what the terms are to be scaled by. */
 XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max, double z, wide term, double mass,
-                                  double zeta, wide factor, double *loss, double *lse, double *grad,
-                                  wide *multiplier) {
+                                  double zeta, wide factor, double *loss, double *lse, double *grad, wide *multiplier) {
     const int is_max = z == max;
     const wide gap = difference(max, z);
     const wide total = NAME(add)(top, rest), unit = NAME(div)(factor, total);
@@ -87,9 +85,9 @@ static inline void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
     for (int r = 0; r < rows; r++) {
         const wide term = NAME(exp_wide)((REAL)at[r], offset[r]);
         wide multiplier;
-        NAME(label_core)((wide){top_hi[r], top_lo[r]}, (wide){rest_hi[r], rest_lo[r]}, w->logs[r], max[r], k->z[r], term,
-                         k->mass[r], zeta, (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r],
-                         &k->grad[r], &multiplier);
+        NAME(label_core)
+        ((wide){top_hi[r], top_lo[r]}, (wide){rest_hi[r], rest_lo[r]}, w->logs[r], max[r], k->z[r], term, k->mass[r],
+         zeta, (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &multiplier);
         multiplier_hi[r] = multiplier.hi, multiplier_lo[r] = multiplier.lo;
     }
     for (int r = 0; r < rows; r++) w->factors[r] = (wide){multiplier_hi[r], multiplier_lo[r]};
@@ -98,16 +96,16 @@ static inline void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
         const double z = k->z[r];
         if (sum->kind != ROW_FINITE) {
             k->lse[r] = NAME(row_lse)(sum, 0.0), k->grad[r] = NAN;
-            k->loss[r] = sum->kind != ROW_INFINITE                ? NAN
+            k->loss[r] = sum->kind != ROW_INFINITE          ? NAN
                          : k->mass[r] == 0.0 && zeta == 0.0 ? 0.0
                                                             : INFINITY - (z > 0 ? z : 0.0);
         } else if (sum->far || !(z > sum->max - DEEP)) {
             const wide term = !sum->far       ? (wide){0.0, 0.0}
                               : z == sum->max ? sum->top
                                               : wide_mul(sum->top, far_factor(z, sum->max));
-            NAME(label_core)(sum->top, sum->rest, w->logs[r], sum->max, z, term, k->mass[r], zeta,
-                             (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r],
-                             &w->factors[r]);
+            NAME(label_core)
+            (sum->top, sum->rest, w->logs[r], sum->max, z, term, k->mass[r], zeta,
+             (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &w->factors[r]);
             if (k->loss[r] == INFINITY && z > -INFINITY && k->mass[r] < 1.0) /* the product need not overflow */
                 k->loss[r] = 4.0 * k->mass[r] * (0.25 * sum->max - 0.25 * z) + zeta * k->lse[r] * k->lse[r];
         }

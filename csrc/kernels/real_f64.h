@@ -1,19 +1,19 @@
 /* float64: exponentials and sums in two doubles (some 106 bits), results rounded once. */
-#define REAL double
-#define DTYPE f64
-#define REAL_MIN 0x1p-1022
-#define REAL_INF INFINITY
-#define REAL_FMA fma
-#define LOW_LANES XENT_LANES
-#define LOW_LANE(l) (l)
+#define REAL         double
+#define DTYPE        f64
+#define REAL_MIN     0x1p-1022
+#define REAL_INF     INFINITY
+#define REAL_FMA     fma
+#define LOW_LANES    XENT_LANES
+#define LOW_LANE(l)  (l)
 #define MIN_EXPONENT (-1022)
 
-#define PLAIN_LOW (-640.0)
+#define PLAIN_LOW  (-640.0)
 #define PLAIN_HIGH 600.0
-#define GUARD 940
-#define DEEP 1350.0
-#define DROPPED 0x1p-1000
-#define SHARP 0x1p-40
+#define GUARD      940
+#define DEEP       1350.0
+#define DROPPED    0x1p-1000
+#define SHARP      0x1p-40
 
 XENT_INLINE wide exp_wide_f64(double x, double offset) {
     return exp_f64(x, offset);

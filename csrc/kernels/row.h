@@ -21,9 +21,9 @@ typedef struct {
     const xent_view *x, *out; /* out NULL: nothing is stored */
     block_scale *blocks;
     int careful;
-    int side_by_side;      /* the last sum_rows took its rows side by side and left their terms in `columns` */
-    rowsum sums[XENT_ROWS]; /* of the rows of the last sum_rows */
-    double logs[XENT_ROWS]; /* log(1 + rest / top) of them */
+    int side_by_side;        /* the last sum_rows took its rows side by side and left their terms in `columns` */
+    rowsum sums[XENT_ROWS];  /* of the rows of the last sum_rows */
+    double logs[XENT_ROWS];  /* log(1 + rest / top) of them */
     wide factors[XENT_ROWS]; /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
     _Alignas(64) REAL logits[XENT_BLOCK];
@@ -51,8 +51,7 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, char *x_row, char *out_row, 
         REAL *e = !out_row ? NULL : stored_there ? (REAL *)out_row + start : w->terms;
         rowsum block;
         NAME(block_sum)(x, n, e, w->journal, &w->careful, &block);
-        if (out_row && !stored_there)
-            scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
+        if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
         if (out_row) w->blocks[b] = (block_scale){block.max, block.scale, block.far};
         if (start == 0)
             *sum = block;
@@ -122,7 +121,7 @@ XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
  * long chains of operations that wait for each other, and so those of several rows run at the same time. */
 static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
     const ptrdiff_t classes = w->layout->classes;
-    const int direct = w->x->direct && (!w->out || w->out->direct);
+    const int direct = classes > 0 && w->x->direct && (!w->out || w->out->direct);
     for (int r = 0; r < rows; r++) {
         w->x_rows[r] = row_of(w->layout, w->x, first + r);
         w->out_rows[r] = w->out ? row_of(w->layout, w->out, first + r) : NULL;
@@ -141,7 +140,8 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
             break;
         }
         for (int r = 0; r < swept; r++)
-            NAME(plain_sum)(&w->lanes[r], (const REAL *)w->x_rows[r], (const REAL *)w->out_rows[r], classes, &w->sums[r]);
+            NAME(plain_sum)
+            (&w->lanes[r], (const REAL *)w->x_rows[r], (const REAL *)w->out_rows[r], classes, &w->sums[r]);
         for (int r = swept + 1; r < rows; r++) NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &w->sums[r]);
     } else
         for (int r = 0; r < rows; r++) NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &w->sums[r]);
@@ -149,7 +149,8 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
     double s_hi[XENT_ROWS], s_lo[XENT_ROWS];
     for (int r = 0; r < rows; r++) {
         const int finite = w->sums[r].kind == ROW_FINITE;
-        const wide s = NAME(div)(finite ? w->sums[r].rest : (wide){0.0, 0.0}, finite ? w->sums[r].top : (wide){1.0, 0.0});
+        const wide s =
+            NAME(div)(finite ? w->sums[r].rest : (wide){0.0, 0.0}, finite ? w->sums[r].top : (wide){1.0, 0.0});
         s_hi[r] = s.hi, s_lo[r] = s.lo;
     }
     for (int r = 0; r < rows; r++) w->logs[r] = log1p_wide((wide){s_hi[r], s_lo[r]});
@@ -180,9 +181,8 @@ XENT_NOINLINE void NAME(scale_twice)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo,
 XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
     *hi = (REAL)d.hi;
     double rest = (d.hi - (double)*hi) + d.lo;
-    *lo = fabs(rest) < 0x1p-70 * fabs(d.hi) || (sizeof(REAL) == 4 && fabs(rest) < 0x1p-40 * fabs(d.hi))
-              ? (REAL)0
-              : (REAL)rest;
+    *lo = fabs(rest) < 0x1p-70 * fabs(d.hi) || (sizeof(REAL) == 4 && fabs(rest) < 0x1p-40 * fabs(d.hi)) ? (REAL)0
+                                                                                                        : (REAL)rest;
 }
 
 /* Whether no product of the terms of a row with d can come near the smallest normal number, with room for the low part
@@ -221,8 +221,8 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
                 k = block->scale - sum->scale;
             else {
                 rowsum from = {.max = block->max, .scale = block->scale, .far = block->far};
-                from.top = block->far ? (wide){power_of_two(GUARD), 0.0}
-                                      : NAME(exp_wide)((REAL)block->max, -block->scale);
+                from.top =
+                    block->far ? (wide){power_of_two(GUARD), 0.0} : NAME(exp_wide)((REAL)block->max, -block->scale);
                 f = rescaled(d, &from, sum);
             }
             const double magnitude = fabs(f.hi);
@@ -242,8 +242,8 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
                 NAME(scale_flushing)(e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -once));
             else {
                 const double half = floor(shift / 2.0);
-                NAME(scale_twice)(e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -half),
-                                  (REAL)scale_by(1.0, half - shift));
+                NAME(scale_twice)
+                (e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -half), (REAL)scale_by(1.0, half - shift));
             }
         }
         if (!w->out->direct) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
@@ -281,8 +281,8 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows) {
 }
 
 /* Ready for rows of this layout; 0 where there is no memory for the scales of a row of very many classes. */
-static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layout, const xent_view *x, const xent_view *out,
-                               block_scale *few, atomic_int *failed) {
+static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layout, const xent_view *x,
+                                      const xent_view *out, block_scale *few, atomic_int *failed) {
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
     w->layout = layout, w->x = x, w->out = out, w->careful = 0;
     w->blocks = !out || blocks <= XENT_BLOCKS_ON_STACK ? few : malloc(blocks * sizeof *few);

@@ -117,8 +117,8 @@ static inline void gather_numbers(const xent_layout *layout, const xent_view *vi
 }
 
 /* size is a constant at every call: the dtype of the logits. */
-XENT_INLINE void gather_block(const xent_layout *layout, const xent_view *view, char *row, ptrdiff_t start,
-                              ptrdiff_t n, void *to, int size) {
+XENT_INLINE void gather_block(const xent_layout *layout, const xent_view *view, char *row, ptrdiff_t start, ptrdiff_t n,
+                              void *to, int size) {
     if (layout->n_class <= 1) {
         const ptrdiff_t stride = layout->n_class ? view->class_stride[0] : 0;
         const char *p = row + start * stride;

@@ -75,10 +75,10 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, REAL *res
         if (mode != SUM_ONLY) memcpy(e + whole, term, (size_t)left * sizeof(REAL));
     }
     memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo), memcpy(out->most, most, sizeof most);
-#define EXTREMES(half)                                                             \
-    for (int l = 0; l < half; l++) {                                               \
-        most[l] = most[l + half] > most[l] ? most[l + half] : most[l];             \
-        least[l] = least[l + half] < least[l] ? least[l + half] : least[l];        \
+#define EXTREMES(half)                                                      \
+    for (int l = 0; l < half; l++) {                                        \
+        most[l] = most[l + half] > most[l] ? most[l + half] : most[l];      \
+        least[l] = least[l + half] < least[l] ? least[l + half] : least[l]; \
     }
     XENT_FOLD(EXTREMES)
 #undef EXTREMES

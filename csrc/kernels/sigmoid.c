@@ -49,8 +49,8 @@ void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
                 double loss, grad;
                 NAME(two_class)(x[i], targets[i], entry(&a->pos_weight, start + i, 1.0), &loss, &grad);
                 loss = weight == 0.0 ? 0.0 : weight * loss;
-                grad = weight == 0.0 ? 0.0 : wide_mul((wide){a->grad_scale[0], a->grad_scale[1]},
-                                                       product(weight, grad)).hi;
+                grad = weight == 0.0 ? 0.0
+                                     : wide_mul((wide){a->grad_scale[0], a->grad_scale[1]}, product(weight, grad)).hi;
                 losses[i] = NAME(rounded)(loss);
                 w.terms[i] = NAME(rounded)(grad);
                 add_loss(&total, fabs(loss) < REAL_MIN ? 0.0 : loss);

@@ -62,8 +62,7 @@ static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *out_row, 
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         const wide *q = NAME(targets_at)(t, start, n);
         for (ptrdiff_t i = 0; i < n; i++)
-            w->terms[i] = NAME(rounded)(
-                wide_sub(wide_mul(NAME(term)(&v, x[i]), grown), wide_mul(q[i], factor)).hi);
+            w->terms[i] = NAME(rounded)(wide_sub(wide_mul(NAME(term)(&v, x[i]), grown), wide_mul(q[i], factor)).hi);
         if (w->out->direct)
             memcpy((REAL *)out_row + start, w->terms, (size_t)n * sizeof(REAL));
         else

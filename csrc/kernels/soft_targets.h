@@ -3,10 +3,10 @@
 
 typedef struct {
     const xent_loss_args *a;
-    char *row;             /* probabilities, or NULL */
+    char *row; /* probabilities, or NULL */
     int64_t label;
-    double keep, spread;   /* 1 - eps, eps / C sum q */
-    wide mass;             /* A = sum t */
+    double keep, spread; /* 1 - eps, eps / C sum q */
+    wide mass;           /* A = sum t */
     ptrdiff_t nonzero, last_nonzero;
     double numbers[XENT_BLOCK];
     wide t[XENT_BLOCK];
@@ -21,8 +21,7 @@ static inline const wide *NAME(targets_at)(NAME(targets) * t, ptrdiff_t start, p
         for (ptrdiff_t i = 0; i < n; i++) t->numbers[i] = start + i == t->label ? 1.0 : 0.0;
     for (ptrdiff_t i = 0; i < n; i++) {
         wide q = {t->numbers[i], 0.0};
-        if (t->spread != 0.0 || t->keep != 1.0)
-            q = wide_add(product(t->keep, t->numbers[i]), (wide){t->spread, 0.0});
+        if (t->spread != 0.0 || t->keep != 1.0) q = wide_add(product(t->keep, t->numbers[i]), (wide){t->spread, 0.0});
         t->t[i] = class_weight->data ? wide_mul(q, (wide){entry(class_weight, start + i, 1.0), 0.0}) : q;
     }
     return t->t;

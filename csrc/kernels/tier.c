@@ -1,14 +1,14 @@
 /* This tier's column of the table: its kernels, over whatever a lower tier put there. */
 #include "lanes.h"
 
-#define KERNELS_OF(DTYPE_)                                                                                    \
-    void XENT_PASTE(logsumexp_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);           \
-    void XENT_PASTE(weighted_logsumexp_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);  \
-    void XENT_PASTE(softmax_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);             \
-    void XENT_PASTE(log_softmax_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);         \
-    void XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t); \
+#define KERNELS_OF(DTYPE_)                                                                                            \
+    void XENT_PASTE(logsumexp_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);                   \
+    void XENT_PASTE(weighted_logsumexp_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);          \
+    void XENT_PASTE(softmax_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);                     \
+    void XENT_PASTE(log_softmax_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);                 \
+    void XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);      \
     void XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t); \
-    void XENT_PASTE(hessian_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);    \
+    void XENT_PASTE(hessian_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);            \
     void XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);
 
 KERNELS_OF(f32)
@@ -16,20 +16,19 @@ KERNELS_OF(f64)
 void XENT_PASTE(exp_f32, XENT_TIER)(const float *, float *, ptrdiff_t);
 void XENT_PASTE(exp_f64, XENT_TIER)(const double *, double *, ptrdiff_t);
 
-#define COLUMN(DTYPE_)                                                              \
-    (xent_kernels) {                                                                \
-        .logsumexp = XENT_PASTE(logsumexp_##DTYPE_, XENT_TIER),                     \
-        .weighted_logsumexp = XENT_PASTE(weighted_logsumexp_##DTYPE_, XENT_TIER),   \
-        .softmax = XENT_PASTE(softmax_##DTYPE_, XENT_TIER),                         \
-        .log_softmax = XENT_PASTE(log_softmax_##DTYPE_, XENT_TIER),                 \
-        .cross_entropy = XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER),             \
-        .soft_cross_entropy = XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER),   \
-        .hessian = XENT_PASTE(hessian_##DTYPE_, XENT_TIER),                         \
-        .sigmoid = XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER),                         \
+#define COLUMN(DTYPE_)                                                                                          \
+    (xent_kernels) {                                                                                            \
+        .logsumexp = XENT_PASTE(logsumexp_##DTYPE_, XENT_TIER),                                                 \
+        .weighted_logsumexp = XENT_PASTE(weighted_logsumexp_##DTYPE_, XENT_TIER),                               \
+        .softmax = XENT_PASTE(softmax_##DTYPE_, XENT_TIER),                                                     \
+        .log_softmax = XENT_PASTE(log_softmax_##DTYPE_, XENT_TIER),                                             \
+        .cross_entropy = XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER),                                         \
+        .soft_cross_entropy = XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER),                               \
+        .hessian = XENT_PASTE(hessian_##DTYPE_, XENT_TIER), .sigmoid = XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER), \
     }
 
 #define STRING_(x) #x
-#define STRING(x) STRING_(x)
+#define STRING(x)  STRING_(x)
 
 void XENT_PASTE(xent_fill, XENT_TIER)(xent_table *table);
 void XENT_PASTE(xent_fill, XENT_TIER)(xent_table *table) {

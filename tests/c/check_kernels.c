@@ -1,0 +1,95 @@
+/* Every public function, on every tier, over every layout of the arrays, type of label, thread count, and in place: the
+ * same bits, no byte touched outside the results. Built with -fsanitize=address,undefined by tests/c/sanitizers.sh. */
+#include "exercise.h"
+
+static int passed, failed;
+
+static void expect(int right, const char *what, const char *detail) {
+    if (right)
+        passed++;
+    else {
+        failed++;
+        fprintf(stderr, "FAILED on tier %s: %s, %s\n", xent_tier(), what, detail);
+    }
+}
+
+/* Targets at fault: the fault is named and nothing is written. */
+static void check_faults(xent_type type) {
+    enum { ROWS = 70, CLASSES = 5 };
+    const variant how = PLAIN;
+    call_set s = {.how = &how, .type = type, .f64 = type == XENT_FLOAT64, .rows = ROWS, .classes = CLASSES, .seed = 3};
+    call_shape(ROWS, CLASSES, 0, s.sizes);
+    s.shape = (xent_shape){4, s.sizes, 0xa};
+    static const struct {
+        xent_type type;
+        double label;
+        int ignore;
+    } BAD[] = {{XENT_INT8, -1, 0},  {XENT_INT8, -128, 1},   {XENT_UINT8, 255, 1}, {XENT_INT16, 32767, 0},
+               {XENT_UINT32, 5, 1}, {XENT_INT64, -3e18, 0}, {XENT_INT64, 5, 1},   {XENT_UINT64, 9e18, 1}};
+    for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
+        box x = new_logits(&s, how.in), out = new_box(type, ROWS, CLASSES, how.out, 0, 0x5a);
+        xent_cross_entropy_problem p = {.shape = s.shape, .logits = *view_of(&x)};
+        xent_cross_entropy_result result = {.grad = *view_of(&out)};
+        const uint64_t before = raw_hash(&out);
+        p.labels = new_vector(BAD[i].type, ROWS);
+        p.has_ignore = BAD[i].ignore, p.ignore = -2;
+        for (int row = 0; row < ROWS; row++)
+            put_number(&p.labels, row, row == 41 || row == 66 ? BAD[i].label : row % CLASSES);
+        expect(CROSS_ENTROPY[s.f64](&p, &result) == XENT_BAD_LABEL && result.fault.row == 41 &&
+                   result.fault.count == 2 && (double)result.fault.label == BAD[i].label && raw_hash(&out) == before,
+               "label out of range", "fault");
+        free_problem(&p), free(x.block), free(out.block);
+    }
+    const double bad[] = {-0x1p-60, NOT_A_NUMBER, INF, -INF};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        box x = new_logits(&s, how.in), q = new_numbers(&s, type, 0), out = new_box(type, ROWS, CLASSES, how.out, 0, 1);
+        const uint64_t before = raw_hash(&out);
+        put(&q, 13, CLASSES - 1, bad[i]);
+        xent_cross_entropy_problem p = {.shape = s.shape, .logits = *view_of(&x), .probabilities = *view_of(&q)};
+        xent_cross_entropy_result result = {.grad = *view_of(&out)};
+        expect(CROSS_ENTROPY[s.f64](&p, &result) == XENT_BAD_PROBABILITY && result.fault.row == 13 &&
+                   result.fault.count == 1 && (result.fault.value == bad[i] || bad[i] != bad[i]) &&
+                   raw_hash(&out) == before,
+               "bad probability", "fault");
+        free(x.block), free(q.block), free(out.block);
+    }
+}
+
+int main(void) {
+    static const xent_type LABELS[N_LAYOUTS] = {XENT_INT64, XENT_INT32,  XENT_UINT8,  XENT_INT8, XENT_UINT64,
+                                                XENT_INT16, XENT_UINT16, XENT_UINT32, XENT_INT64};
+    uint64_t quick = 0, thorough = 0;
+    for (int tier = 0; xent_tier_name(tier); tier++) {
+        const char *name = xent_tier_name(tier);
+        expect(xent_set_tier(name) == 0 && strcmp(xent_tier(), name) == 0, "set_tier", name);
+        if (!tier) quick = exercise(&PLAIN);
+        for (int i = 0; i < N_LAYOUTS; i++)
+            for (int in_place = 0; in_place < 2; in_place++) {
+                const layout_kind *out = &LAYOUTS[(i + 3) % N_LAYOUTS];
+                if (in_place && LAYOUTS[i].swapped) continue;
+                const variant how = {.in = &LAYOUTS[i],
+                                     .out = out->swapped ? &LAYOUTS[0] : out,
+                                     .labels = LABELS[i],
+                                     .in_place = in_place,
+                                     .split = LAYOUTS[i].split,
+                                     .pattern = (unsigned char)(17 * i + 5)};
+                expect(exercise(&how) == quick, in_place ? "in place" : "separate", LAYOUTS[i].name);
+            }
+        variant how = PLAIN;
+        how.thorough = 1;
+        for (int in_place = tier > 0; in_place < 2; in_place++) { /* on one thread once; on three */
+            xent_set_num_threads(in_place ? 3 : 1);
+            how.in_place = in_place;
+            const uint64_t hash = exercise(&how);
+            if (!thorough) thorough = hash;
+            expect(hash == thorough, "long rows, large batches", in_place ? "three threads" : "one thread");
+        }
+        check_faults(XENT_FLOAT32);
+        check_faults(XENT_FLOAT64);
+        printf("%s: %d passed, %d failed\n", name, passed, failed);
+        fflush(stdout);
+    }
+    expect(xent_set_tier("no such tier") == -1, "unknown tier", "refused");
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}

@@ -1,0 +1,155 @@
+"""What must hold between results, whatever their digits: bit for bit where the arithmetic is the same."""
+
+import numpy as np
+import pytest
+import truths
+
+import xent
+
+C = (1, 2, 3, 10, 63, 64, 65, 1000, 2047, 2048, 2049)
+OPTIONS = [{}, {"class_weight": True}, {"z_loss": 0.1}, {"label_smoothing": 0.1}]
+OPTIONS += [{"class_weight": True, "z_loss": 0.1, "sample_weight": True, "label_smoothing": 0.3}]
+
+
+def batch(dtype, rows, classes, options=None):
+    rng = np.random.default_rng(rows * classes)
+    z = (rng.normal(0, 1, (rows, classes)) * rng.choice([1, 10, 100], (rows, 1))).astype(dtype)
+    y = rng.integers(0, classes, rows)
+    given = dict(options or {})
+    if given.pop("class_weight", False):
+        given["class_weight"] = rng.random(classes)
+    if given.pop("sample_weight", False):
+        given["sample_weight"] = rng.random(rows)
+    return z, y, given
+
+
+def equal(got, expected):
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("classes", C)
+def test_a_one_hot_row_is_its_index(tier, dtype, classes, options):
+    z, y, given = batch(dtype, 5, classes, options)
+    one_hot = np.eye(classes, dtype=dtype)[y]
+    for reduction in ("none", "mean", "sum"):
+        index = xent.cross_entropy_with_grad(z, y, reduction=reduction, return_lse=True, **given)
+        row = xent.cross_entropy_with_grad(z, one_hot, reduction=reduction, return_lse=True, **given)
+        equal(row, index)
+        equal(
+            [xent.cross_entropy_hessian_diag(z, one_hot, reduction=reduction, **given)],
+            [xent.cross_entropy_hessian_diag(z, y, reduction=reduction, **given)],
+        )
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("classes", C)
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_the_three_calls_agree(tier, dtype, classes, options, reduction):
+    z, y, given = batch(dtype, 17, classes, options)
+    q = np.abs(z) / 3
+    for targets in (y, q) if classes in (3, 65, 2049) else (y,):
+        loss, grad = xent.cross_entropy_with_grad(z, targets, reduction=reduction, **given)
+        equal([xent.cross_entropy(z, targets, reduction=reduction, **given)], [loss])
+        equal([xent.cross_entropy_grad(z, targets, reduction=reduction, **given)], [grad])
+        equal([xent.cross_entropy_grad(z, targets, -1.0, reduction=reduction, **given)], [-grad])
+        equal(
+            [xent.cross_entropy_grad(z, targets, 0.5, reduction="sum", **given)],
+            [xent.cross_entropy_grad(z, targets, np.full(17, 0.5), reduction="none", **given)],
+        )
+
+
+@pytest.mark.parametrize("classes", C)
+def test_gradient_without_options_is_softmax(tier, dtype, classes):
+    """Elsewhere than at the label the gradient is p, to the bit; the loss is -log p_y, both within 2 ulp."""
+    z, y, _ = batch(dtype, 7, classes)
+    loss, grad = xent.cross_entropy_with_grad(z, y, reduction="none")
+    p = xent.softmax(z, axis=1)
+    at_label = np.eye(classes, dtype=bool)[y]
+    np.testing.assert_array_equal(grad[~at_label], p[~at_label])
+    assert np.all(np.abs(loss + xent.log_softmax(z, axis=1)[at_label]) <= 4 * np.spacing(loss))
+
+
+@pytest.mark.parametrize("kind", ["index", "probabilities"])
+@pytest.mark.parametrize("classes", [2, 10, 65, 2049])
+def test_weight_two_is_the_row_twice(tier, dtype, classes, kind):
+    z, y, _ = batch(dtype, 9, classes)
+    targets = y if kind == "index" else np.abs(z)
+    counts = np.array([2, 1, 0, 3, 1, 1, 2, 0, 4])
+    twice = np.repeat(np.arange(9), counts)
+    loss, grad = xent.cross_entropy_with_grad(z, targets, sample_weight=counts)
+    again, rows = xent.cross_entropy_with_grad(z[twice], targets[twice])
+    # the sums run over other numbers of terms, in twice the digits: at most their last roundings differ
+    np.testing.assert_allclose(loss, again, rtol=np.finfo(dtype).eps)
+    summed = np.zeros_like(z, np.float64)
+    np.add.at(summed, twice, rows)
+    size = np.zeros_like(summed)
+    np.add.at(size, twice, np.abs(rows))
+    assert np.all(np.abs(grad - summed) <= 4 * np.finfo(dtype).eps * size + 5 * np.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize("options", OPTIONS[:4], ids=str)
+def test_splits_add_up(tier, dtype, options):
+    """With normalizer, the parts of a batch give the gradient of the whole to the bit, and losses that add
+    up.
+    """
+    z, y, given = batch(dtype, 40, 65, options)
+    q = np.abs(z)
+    for targets in (y, q):
+        whole = xent.cross_entropy_with_grad(z, targets, normalizer=17.0, **given)
+        parts = [
+            xent.cross_entropy_with_grad(z[i:j], targets[i:j], normalizer=17.0, **given)
+            for i, j in ((0, 1), (1, 16), (16, 33), (33, 40))
+        ]
+        np.testing.assert_array_equal(np.concatenate([grad for _, grad in parts]), whole[1])
+        total = np.sum([float(loss) for loss, _ in parts])
+        np.testing.assert_allclose(total, whole[0], rtol=4 * np.finfo(dtype).eps)  # four losses, each rounded
+
+
+@pytest.mark.parametrize("classes", C)
+def test_gradient_rows_sum_to_zero(tier, dtype, classes):
+    """Each of the terms is within 2 ulp, and they add up to 2 at most in absolute value."""
+    z, y, _ = batch(dtype, 7, classes)
+    grad = xent.cross_entropy_grad(z, y, reduction="none").astype(np.longdouble)
+    size = np.abs(grad).sum(1)
+    tiny = classes * np.finfo(dtype).tiny  # each may have been flushed
+    assert np.all(np.abs(grad.sum(1)) <= 2 * np.finfo(dtype).eps * size + tiny)
+
+
+@pytest.mark.parametrize("shift", [1.0, -64.0, 1024.0, -(2.0**17), 2.0**30])
+def test_translation(tier, dtype, shift):
+    """z + c is exact for these numbers: the softmax is the same number, the lse moves by c."""
+    z = (np.random.default_rng(0).integers(-160, 160, (20, 70)) / 16).astype(dtype)
+    if abs(shift) > 2.0**20 and dtype == np.float32:
+        z, shift = np.round(z) * 64, np.sign(shift) * 2.0**28
+    moved = (z + dtype.type(shift)).astype(dtype)
+    np.testing.assert_array_equal(moved - dtype.type(shift), z)
+    p, q = xent.softmax(z, axis=1), xent.softmax(moved, axis=1)
+    assert np.all(np.abs(p - q) <= 4 * np.spacing(p))  # 2 ulp each
+    log_p, log_q = xent.log_softmax(z, axis=1), xent.log_softmax(moved, axis=1)
+    assert np.all(np.abs(log_p - log_q) <= 4 * np.spacing(np.abs(log_p)))
+    lse, expected = xent.logsumexp(moved, axis=1), xent.logsumexp(z.astype(np.float64), axis=1) + shift
+    assert np.all(np.abs(lse - expected) <= 3 * np.spacing(np.abs(moved).max(1)))
+
+
+def test_permutation_of_classes(tier, dtype):
+    """The lanes add in another order: in more digits than the result has, so at most one ulp moves."""
+    rng = np.random.default_rng(4)
+    z, y, _ = batch(dtype, 10, 1000)
+    order = rng.permutation(1000)
+    at = np.argsort(order)[y]
+    loss, grad = xent.cross_entropy_with_grad(z, y, reduction="none")
+    again, moved = xent.cross_entropy_with_grad(z[:, order], at, reduction="none")
+    assert np.all(np.abs(loss - again) <= 2 * np.spacing(loss))
+    assert np.all(np.abs(grad[:, order] - moved) <= 2 * np.spacing(np.abs(moved)))
+
+
+@pytest.mark.parametrize("size", truths.BATCH_SIZES)
+@pytest.mark.parametrize("classes", [1, 2, 5, 10, 64, 100])
+def test_a_batch_is_its_rows(tier, dtype, size, classes):
+    z, y, _ = batch(dtype, size, classes)
+    batched = xent.cross_entropy_with_grad(z, y, reduction="none", return_lse=True)
+    each = [xent.cross_entropy_with_grad(z[k], y[k], reduction="none", return_lse=True) for k in range(size)]
+    equal(batched, [np.array(part) for part in zip(*each, strict=True)])
