@@ -45,7 +45,7 @@ typedef pthread_cond_t signal_t;
 #define WORKER_RESULT  void *
 #endif
 
-enum { MAX_WORKERS = 255 };
+enum { MAX_THREADS = 256, MAX_WORKERS = MAX_THREADS - 1 };
 
 typedef struct {
     lock_t busy;  /* held by the caller whose loop is running */
@@ -147,7 +147,7 @@ static int from_environment(const char *name) {
     char *end;
     if (!text) return 0;
     const long n = strtol(text, &end, 10);
-    return end != text && n > 0 ? (int)(n < MAX_WORKERS ? n : MAX_WORKERS) : 0;
+    return end != text && n > 0 ? (int)(n < MAX_THREADS ? n : MAX_THREADS) : 0;
 }
 
 static int cpus(void) {
@@ -203,7 +203,7 @@ static int default_threads(void) {
     n = cpus();
     const int q = quota();
     if (q && q < n) n = q;
-    return n < 1 ? 1 : n > MAX_WORKERS ? MAX_WORKERS : n;
+    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n;
 }
 
 int xent_get_num_threads(void) {
@@ -216,6 +216,6 @@ int xent_get_num_threads(void) {
 
 void xent_set_num_threads(int n) {
     lock(&pool.guard);
-    num_threads = n < 1 ? 1 : n > MAX_WORKERS ? MAX_WORKERS : n;
+    num_threads = n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n;
     unlock(&pool.guard);
 }

@@ -8,10 +8,16 @@
 #else
 #include "loss_row.h"
 
+static void NAME(label_logits)(const NAME(sweeper) * w, ptrdiff_t first, int n, const int64_t *y, double *z) {
+    for (int r = 0; r < n; r++)
+        z[r] = (double)NAME(read_element)(w->layout, w->x, row_of(w->layout, w->x, first + r), (ptrdiff_t)y[r]);
+}
+
 void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
     const xent_cross_entropy_problem *p = a->problem;
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
+    const int in_place = a->grad && a->grad->data == a->logits->data;
     wide total = {0.0, 0.0};
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
@@ -28,20 +34,15 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
                 n = r; /* up to here; the ignored row, which is not to be read, by itself */
                 break;
             }
-            k.z[r] = (double)NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, first + r), y[r]);
             k.mass[r] = entry(&p->class_weight, y[r], 1.0);
             weight[r] = entry(&p->sample_weight, first + r, 1.0);
             const wide factor = NAME(row_factor)(a, first + r, weight[r]);
             k.factor_hi[r] = factor.hi, k.factor_lo[r] = factor.lo;
         }
-        /* The next rows' labels' logits, each in a row that nothing has touched yet. */
-        for (ptrdiff_t row = first + n; row < last && row < first + 2 * n; row++) {
-            int large;
-            const int64_t next = label_at(&p->labels, row, &large);
-            __builtin_prefetch(element_of(a->layout, a->logits, row_of(a->layout, a->logits, row), (ptrdiff_t)next));
-        }
         if (n) {
+            if (in_place) NAME(label_logits)(&w, first, n, y, k.z); /* before they are overwritten */
             NAME(sum_rows)(&w, first, n);
+            if (!in_place) NAME(label_logits)(&w, first, n, y, k.z); /* now that their rows are in the cache */
             NAME(label_rows)(&w, &k, n, p->z_loss);
             if (a->grad) NAME(scale_rows)(&w, n);
         }

@@ -27,10 +27,11 @@ static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdif
     const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum, w->logs[0]) : 0.0),
                two_zeta = {2.0 * zeta, 0.0};
     const wide grown = wide_add(mass, twice);
+    const wide unit = wide_scale(wide_div(factor, v.total), 128.0); /* factor / total, lifted */
     wide mean = {0.0, 0.0};
     for (int pass = vector ? 0 : 1; pass < 2; pass++) {
-        for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
-            const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+        for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
+            const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
             const REAL *x = NAME(logits_at)(w, x_row, start, n);
             if (vector) gather_numbers(w->layout, vector, v_row, start, n, numbers);
             for (ptrdiff_t i = 0; i < n; i++) {
@@ -39,16 +40,15 @@ static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdif
                     if (e.hi != 0.0) mean = wide_add(mean, wide_mul(e, (wide){numbers[i], 0.0}));
                     continue;
                 }
-                const wide p = wide_div(e, v.total);
                 wide curve;
                 if (vector) {
                     const wide away = wide_sub((wide){numbers[i], 0.0}, mean);
                     curve = wide_add(wide_mul(grown, away), wide_mul(two_zeta, mean));
                 } else {
                     const wide others = x[i] == v.max ? v.rest : wide_sub(v.total, e);
-                    curve = wide_add(wide_mul(grown, wide_div(others, v.total)), wide_mul(two_zeta, p));
+                    curve = wide_add(wide_mul(grown, wide_div(others, v.total)), wide_mul(two_zeta, wide_div(e, v.total)));
                 }
-                w->terms[i] = e.hi == 0.0 ? (REAL)0 : NAME(rounded)(wide_mul(wide_mul(factor, p), curve).hi);
+                w->terms[i] = e.hi == 0.0 ? (REAL)0 : NAME(lowered)(wide_mul(e, wide_mul(unit, curve)).hi);
             }
             if (pass == 1) scatter_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
         }
@@ -61,7 +61,7 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     NAME(sweeper) w;
     NAME(targets) t;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    double numbers[XENT_BLOCK];
+    double numbers[XENT_SMALL_BLOCK];
     const ptrdiff_t classes = a->layout->classes;
     (void)group;
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
@@ -75,8 +75,8 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
         }
         wide mass = {0.0, 0.0};
         NAME(targets_start)(&t, a, row, y);
-        for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
-            const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+        for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
+            const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
             const wide *q = NAME(targets_at)(&t, start, n);
             for (ptrdiff_t i = 0; i < n; i++) mass = wide_add(mass, q[i]);
         }

@@ -43,7 +43,6 @@ typedef struct {
 /* The factor of a row's gradient: sample weight / divisor * the caller's own gradient. */
 XENT_INLINE wide NAME(row_factor)(const xent_loss_args *a, ptrdiff_t row, double sample_weight) {
     wide scale = {a->grad_scale[0], a->grad_scale[1]};
-    if (!a->problem->grad_loss.data && sample_weight == 1.0) return scale;
     return NAME(mul)(scale, product(sample_weight, entry(&a->problem->grad_loss, row, 1.0)));
 }
 

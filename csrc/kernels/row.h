@@ -12,7 +12,7 @@ typedef struct {
 } block_scale;
 /* Rows are taken XENT_ROWS at a time, fewer where their logits would not stay in the first-level cache; rows of up to
  * XENT_NARROW classes are then worked on side by side, a row per vector element. */
-enum { XENT_BLOCKS_ON_STACK = 64, XENT_ROWS = 16, XENT_NARROW = 64, XENT_LOGITS_AT_ONCE = 4096 };
+enum { XENT_BLOCKS_ON_STACK = 64, XENT_ROWS = 16, XENT_NARROW = 64, XENT_LOGITS_AT_ONCE = 8192 };
 #endif
 
 /* Of one thread's call: buffers and what was learnt on the way. */
@@ -248,6 +248,11 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
         }
         if (!w->out->direct) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
     }
+}
+
+/* The same for a result formed 2^128 too large, so that no step before the last comes near a subnormal. */
+XENT_INLINE REAL NAME(lowered)(double v) {
+    return fabs(v) < REAL_MIN * 0x1p128 ? (REAL)0 : (REAL)(v * 0x1p-128);
 }
 
 static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) {

@@ -23,8 +23,8 @@ static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *out_row, 
 
     wide mass = {0.0, 0.0}, gaps = {0.0, 0.0};
     double infinite = 0.0;
-    for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
-        const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+    for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
+        const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         const wide *q = NAME(targets_at)(t, start, n);
         for (ptrdiff_t i = 0; i < n; i++) {
@@ -56,13 +56,14 @@ static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *out_row, 
 
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
     if (zeta != 0.0) mass = wide_add(mass, product(2.0 * zeta, *lse));
+    factor = wide_scale(factor, 128.0); /* lifted, lowered at the end */
     const wide grown = wide_mul(wide_div(factor, v.total), mass);
-    for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
-        const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+    for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
+        const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         const wide *q = NAME(targets_at)(t, start, n);
         for (ptrdiff_t i = 0; i < n; i++)
-            w->terms[i] = NAME(rounded)(wide_sub(wide_mul(NAME(term)(&v, x[i]), grown), wide_mul(q[i], factor)).hi);
+            w->terms[i] = NAME(lowered)(wide_sub(wide_mul(NAME(term)(&v, x[i]), grown), wide_mul(q[i], factor)).hi);
         if (w->out->direct)
             memcpy((REAL *)out_row + start, w->terms, (size_t)n * sizeof(REAL));
         else

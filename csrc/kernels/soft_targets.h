@@ -5,11 +5,11 @@ typedef struct {
     const xent_loss_args *a;
     char *row; /* probabilities, or NULL */
     int64_t label;
-    double keep, spread; /* 1 - eps, eps / C sum q */
+    wide keep, spread; /* 1 - eps, eps / C sum q */
     wide mass;           /* A = sum t */
     ptrdiff_t nonzero, last_nonzero;
-    double numbers[XENT_BLOCK];
-    wide t[XENT_BLOCK];
+    double numbers[XENT_SMALL_BLOCK];
+    wide t[XENT_SMALL_BLOCK];
 } NAME(targets);
 
 /* t of classes start .. start + n - 1. */
@@ -21,7 +21,7 @@ static inline const wide *NAME(targets_at)(NAME(targets) * t, ptrdiff_t start, p
         for (ptrdiff_t i = 0; i < n; i++) t->numbers[i] = start + i == t->label ? 1.0 : 0.0;
     for (ptrdiff_t i = 0; i < n; i++) {
         wide q = {t->numbers[i], 0.0};
-        if (t->spread != 0.0 || t->keep != 1.0) q = wide_add(product(t->keep, t->numbers[i]), (wide){t->spread, 0.0});
+        if (t->spread.hi != 0.0 || t->keep.hi != 1.0) q = wide_add(wide_mul(t->keep, q), t->spread);
         t->t[i] = class_weight->data ? wide_mul(q, (wide){entry(class_weight, start + i, 1.0), 0.0}) : q;
     }
     return t->t;
@@ -32,13 +32,13 @@ static inline void NAME(targets_start)(NAME(targets) * t, const xent_loss_args *
     const double eps = a->problem->label_smoothing;
     t->a = a, t->label = label;
     t->row = a->probabilities ? row_of(a->layout, a->probabilities, row) : NULL;
-    t->keep = 1.0 - eps, t->spread = 0.0;
+    t->keep = two_sum(1.0, -eps), t->spread = (wide){0.0, 0.0};
     t->nonzero = 0, t->last_nonzero = 0;
     wide sum = {1.0, 0.0};
     if (t->row) {
         sum.hi = 0.0;
-        for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
-            const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+        for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
+            const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
             gather_numbers(a->layout, a->probabilities, t->row, start, n, t->numbers);
             for (ptrdiff_t i = 0; i < n; i++) {
                 sum = wide_add(sum, (wide){t->numbers[i], 0.0});
@@ -46,5 +46,5 @@ static inline void NAME(targets_start)(NAME(targets) * t, const xent_loss_args *
             }
         }
     }
-    if (eps != 0.0) t->spread = wide_div(wide_mul((wide){eps, 0.0}, sum), (wide){(double)classes, 0.0}).hi;
+    if (eps != 0.0) t->spread = wide_div(wide_mul((wide){eps, 0.0}, sum), (wide){(double)classes, 0.0});
 }

@@ -11,7 +11,7 @@
 void KERNEL(weighted_logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    double b[XENT_BLOCK];
+    double b[XENT_SMALL_BLOCK];
     const ptrdiff_t classes = a->layout->classes;
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
@@ -20,13 +20,13 @@ void KERNEL(weighted_logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrd
         int nan = 0;
         wide at_max = {0.0, 0.0}, rest = {0.0, 0.0};
         for (int pass = 0; pass < 2; pass++)
-            for (ptrdiff_t start = 0; start < classes; start += XENT_BLOCK) {
-                const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+            for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
+                const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
                 const REAL *x = NAME(logits_at)(&w, x_row, start, n);
                 gather_numbers(a->layout, a->weights, b_row, start, n, b);
                 for (ptrdiff_t i = 0; i < n; i++) {
                     if (b[i] == 0.0) continue;
-                    const double z = (double)x[i];
+                    const double z = fabs((double)x[i]) < 0x1p-1022 ? 0.0 : (double)x[i]; /* as with subnormals off */
                     if (pass == 0) {
                         nan |= z != z || b[i] != b[i] || (fabs(b[i]) == INFINITY && z == -INFINITY);
                         max = z > max ? z : max;

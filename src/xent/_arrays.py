@@ -138,7 +138,7 @@ def weights(value: Any, name: str, shape: tuple[int, ...], what: str, *, scalar:
         raise TypeError(f"{name} must be real numbers (float32, float64 or integers), got dtype {w.dtype}")
     if w.shape != shape and not (scalar and w.ndim == 0):
         raise ValueError(f"{name} must have shape {shape}, {what}; got shape {w.shape}")
-    bad = ~((w >= 0) & (w - w == 0)) if w.dtype.kind == "f" else w < 0
+    bad = ~((w >= 0) & np.isfinite(w)) if w.dtype.kind == "f" else w < 0
     if bad.any():
         raise ValueError(f"{name} must be finite and not negative; got {w[bad].flat[0]}")
     return plain(w)

@@ -140,8 +140,9 @@ def cross_entropy_with_grad(
 
     Parameters
     ----------
-    logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer, \
-return_lse
+    logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss
+        As for `cross_entropy`.
+    reduction, normalizer, return_lse
         As for `cross_entropy`.
     out : ndarray, optional
         Where to put the gradient: of the logits' shape and dtype. ``out=logits`` works in place.
@@ -206,8 +207,9 @@ def cross_entropy_grad(
 
     Parameters
     ----------
-    logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer, \
-return_lse, out
+    logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss
+        As for `cross_entropy`.
+    reduction, normalizer, return_lse, out
         As for `cross_entropy_with_grad`.
     grad_loss : float or array_like, optional
         The gradient with respect to the loss, d L / d loss: a number, or with ``reduction="none"`` one per row.

@@ -99,7 +99,7 @@ def logsumexp(
     else:
         _kernels.logsumexp(a, mask_of(over), b, rows, sign)
         if sign is not None and b is None:
-            np.sign(np.exp(rows), out=sign)  # 1, or 0 for -inf, or NaN
+            sign[...] = np.where(np.isnan(rows), rows, rows > -np.inf)
     if rows is not result:
         result[...] = rows
     value = result if given else result[()]
