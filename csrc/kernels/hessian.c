@@ -46,9 +46,15 @@ static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdif
                     curve = wide_add(wide_mul(grown, away), wide_mul(two_zeta, mean));
                 } else {
                     const wide others = x[i] == v.max ? v.rest : wide_sub(v.total, e);
-                    curve = wide_add(wide_mul(grown, wide_div(others, v.total)), wide_mul(two_zeta, wide_div(e, v.total)));
+                    curve =
+                        wide_add(wide_mul(grown, wide_div(others, v.total)), wide_mul(two_zeta, wide_div(e, v.total)));
                 }
-                w->terms[i] = e.hi == 0.0 ? (REAL)0 : NAME(lowered)(wide_mul(e, wide_mul(unit, curve)).hi);
+                /* in the order in which no product leaves the range of a double */
+                const wide value = e.hi > 0x1p-500 * v.total.hi ? wide_mul(wide_mul(e, unit), curve)
+                                                                : wide_mul(e, wide_mul(unit, curve));
+                w->terms[i] = e.hi == 0.0 ? (REAL)0 : NAME(lowered)(value.hi);
+                if (value.hi - value.hi != 0.0) /* too large to be lifted */
+                    w->terms[i] = NAME(rounded)(wide_mul(wide_mul(e, wide_scale(unit, -128.0)), curve).hi);
             }
             if (pass == 1) scatter_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
         }

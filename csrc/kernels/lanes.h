@@ -24,7 +24,14 @@
 
 #include "../internal.h"
 
-enum { XENT_LANES = 64, XENT_BLOCK = 8192, XENT_SMALL_BLOCK = 1024, XENT_TAIL_STEP = 16, XENT_LINE = 64, XENT_AHEAD = 4096 };
+enum {
+    XENT_LANES = 64,
+    XENT_BLOCK = 8192,
+    XENT_SMALL_BLOCK = 1024,
+    XENT_TAIL_STEP = 16,
+    XENT_LINE = 64,
+    XENT_AHEAD = 4096
+};
 
 #define XENT_INLINE   static inline __attribute__((always_inline))
 #define XENT_NOINLINE static __attribute__((noinline, unused))

@@ -139,9 +139,8 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
             NAME(guarded_sum)(e == x ? w->journal : x, classes, e, w->journal, &w->sums[swept]);
             break;
         }
-        for (int r = 0; r < swept; r++)
-            NAME(plain_sum)
-            (&w->lanes[r], (const REAL *)w->x_rows[r], (const REAL *)w->out_rows[r], classes, &w->sums[r]);
+        for (int r = 0; r < swept; r++) NAME(plain_sum)
+        (&w->lanes[r], (const REAL *)w->x_rows[r], (const REAL *)w->out_rows[r], classes, &w->sums[r]);
         for (int r = swept + 1; r < rows; r++) NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &w->sums[r]);
     } else
         for (int r = 0; r < rows; r++) NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &w->sums[r]);

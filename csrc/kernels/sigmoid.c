@@ -31,6 +31,7 @@ XENT_INLINE void NAME(two_class)(REAL z, double target, double pos_weight, doubl
     g = NAME(mul)(g, factor);
     *loss = lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < REAL_MIN ? 0.0 : l.hi;
     *grad = lifted ? NAME(lowered)(g.hi) : NAME(rounded)(g.hi);
+    if (l.hi != l.hi) *loss = INFINITY; /* a product overflowed: no factor is NaN or negative */
     if (z != z) *loss = NAN, *grad = (REAL)NAN;
     if (weight == 0.0) *loss = 0.0, *grad = 0;
 }
@@ -57,9 +58,9 @@ void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
             for (ptrdiff_t i = 0; i < n; i++) {
                 const double weight = a->element_weight ? weights[i] : s;
                 double loss;
-                NAME(two_class)(x[i], targets[i], entry(&a->pos_weight, start + i, 1.0), weight,
-                                NAME(mul)((wide){a->grad_scale[0], a->grad_scale[1]}, (wide){weight, 0.0}),
-                                &loss, &w.terms[i]);
+                NAME(two_class)
+                (x[i], targets[i], entry(&a->pos_weight, start + i, 1.0), weight,
+                 NAME(mul)((wide){a->grad_scale[0], a->grad_scale[1]}, (wide){weight, 0.0}), &loss, &w.terms[i]);
                 losses[i] = (REAL)loss;
                 add_loss(&total, loss);
             }

@@ -56,14 +56,18 @@ static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *out_row, 
 
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
     if (zeta != 0.0) mass = wide_add(mass, product(2.0 * zeta, *lse));
-    factor = wide_scale(factor, 128.0); /* lifted, lowered at the end */
+    /* Lifted by 2^128, lowered at the end, unless the gradient is too large for it. */
+    const int lift = fabs(factor.hi) * mass.hi < 0x1p800;
+    if (lift) factor = wide_scale(factor, 128.0);
     const wide grown = wide_mul(wide_div(factor, v.total), mass);
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         const wide *q = NAME(targets_at)(t, start, n);
-        for (ptrdiff_t i = 0; i < n; i++)
-            w->terms[i] = NAME(lowered)(wide_sub(wide_mul(NAME(term)(&v, x[i]), grown), wide_mul(q[i], factor)).hi);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const wide g = wide_sub(wide_mul(NAME(term)(&v, x[i]), grown), wide_mul(q[i], factor));
+            w->terms[i] = lift ? NAME(lowered)(g.hi) : NAME(rounded)(g.hi);
+        }
         if (w->out->direct)
             memcpy((REAL *)out_row + start, w->terms, (size_t)n * sizeof(REAL));
         else

@@ -6,7 +6,7 @@ typedef struct {
     char *row; /* probabilities, or NULL */
     int64_t label;
     wide keep, spread; /* 1 - eps, eps / C sum q */
-    wide mass;           /* A = sum t */
+    wide mass;         /* A = sum t */
     ptrdiff_t nonzero, last_nonzero;
     double numbers[XENT_SMALL_BLOCK];
     wide t[XENT_SMALL_BLOCK];
