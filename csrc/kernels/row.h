@@ -84,27 +84,41 @@ XENT_NOINLINE int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
         const wide top = NAME(exp_wide)(most[r], 0.0);
         top_hi[r] = top.hi, top_lo[r] = top.lo;
     }
-    for (int c = 0; c < classes; c++)
-        for (int r = 0; r < XENT_ROWS; r++) {
-            double h = 0.0, l = 0.0;
-            w->columns[c][r] = NAME(add_exp)(v[c][r], 0.0, 1, &h, &l);
-            const int holds = v[c][r] == most[r];
-            const wide others = NAME(without)(h, l, holds ? top_hi[r] : 0.0, holds ? top_lo[r] : 0.0);
-            hi[c][r] = others.hi, lo[LOW_LANE(c)][r] = others.lo;
-            ties[r] += holds;
+    double rest_hi[XENT_ROWS], rest_lo[XENT_ROWS];
+    int small[XENT_ROWS], any = 0;
+    /* As rest_of and apart_rest: a difference first; the largest taken out of its lanes for rows that need it. */
+    for (int apart = 0; apart < 2 && (!apart || any); apart++) {
+        for (int c = 0; c < classes; c++)
+            for (int r = 0; r < XENT_ROWS; r++) {
+                double h = 0.0, l = 0.0;
+                w->columns[c][r] = NAME(add_exp)(v[c][r], 0.0, 1, &h, &l);
+                const int out = apart && v[c][r] == most[r];
+                const wide others = NAME(without)(h, l, out ? top_hi[r] : 0.0, out ? top_lo[r] : 0.0);
+                hi[c][r] = others.hi, lo[LOW_LANE(c)][r] = others.lo;
+                ties[r] += out;
+            }
+        for (int half = XENT_NARROW / 2, n = classes; half; half /= 2) {
+            for (int c = 0; c + half < n; c++)
+                for (int r = 0; r < XENT_ROWS; r++)
+                    NAME(fold_one)(&hi[c][r], &lo[LOW_LANE(c)][r], hi[c + half][r], lo[LOW_LANE(c + half)][r]);
+            n = n < half ? n : half;
         }
-    for (int half = XENT_NARROW / 2, n = classes; half; half /= 2) {
-        for (int c = 0; c + half < n; c++)
-            for (int r = 0; r < XENT_ROWS; r++)
-                NAME(fold_one)(&hi[c][r], &lo[LOW_LANE(c)][r], hi[c + half][r], lo[LOW_LANE(c + half)][r]);
-        n = n < half ? n : half;
+        for (int r = 0; r < XENT_ROWS; r++) {
+            wide rest = NAME(folded)(hi[0][r], lo[0][r]);
+            if (!apart) {
+                rest = NAME(without)(rest.hi, rest.lo, top_hi[r], top_lo[r]);
+                small[r] = !(rest.hi >= SHARP * top_hi[r]);
+                any |= small[r];
+            } else if (ties[r] > 0)
+                rest = wide_add(rest, wide_mul((wide){top_hi[r], top_lo[r]}, (wide){(double)ties[r], 0.0}));
+            rest_hi[r] = small[r] || !apart ? rest.hi : rest_hi[r];
+            rest_lo[r] = small[r] || !apart ? rest.lo : rest_lo[r];
+        }
     }
     for (int r = 0; r < rows; r++) {
         rowsum *sum = &w->sums[r];
         *sum = (rowsum){.max = (double)most[r], .min = (double)least[r], .kind = ROW_FINITE, .plain = 1};
-        sum->top = (wide){top_hi[r], top_lo[r]};
-        sum->rest = NAME(folded)(hi[0][r], lo[0][r]);
-        if (ties[r] > 0) sum->rest = wide_add(sum->rest, wide_mul(sum->top, (wide){(double)ties[r], 0.0}));
+        sum->top = (wide){top_hi[r], top_lo[r]}, sum->rest = (wide){rest_hi[r], rest_lo[r]};
         if (sum->rest.hi != sum->rest.hi) sum->kind = ROW_NAN;
     }
     return 1;
@@ -159,12 +173,15 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
  * below the smallest normal number is seen and made 0 before any subnormal could arise. */
 XENT_INLINE void NAME(scale_terms)(REAL *restrict e, ptrdiff_t n, REAL d_hi, REAL d_lo, REAL least, REAL down,
                                    REAL down2, int mode) {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        REAL v = REAL_FMA(e[i], d_hi, e[i] * d_lo);
-        if (mode > 0) v = v < least ? (REAL)0 : v * down;
-        if (mode > 1) v *= down2;
-        e[i] = v;
-    }
+    /* Whole lines after a first few: a store across two lines costs twice. */
+    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)e % XENT_LINE / sizeof(REAL)), head = before < n ? before : n;
+    for (ptrdiff_t i = 0, end = head; i < n; end = n)
+        for (; i < end; i++) {
+            REAL v = REAL_FMA(e[i], d_hi, e[i] * d_lo);
+            if (mode > 0) v = v < least ? (REAL)0 : v * down;
+            if (mode > 1) v *= down2;
+            e[i] = v;
+        }
 }
 XENT_NOINLINE void NAME(scale_plain)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo) {
     NAME(scale_terms)(e, n, d_hi, d_lo, 0, 0, 0, 0);

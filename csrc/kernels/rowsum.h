@@ -164,10 +164,10 @@ XENT_NOINLINE wide NAME(sharp_rest)(const NAME(lanes) * lanes, const REAL *x, co
     return NAME(fold)(work.hi, work.lo);
 }
 
-/* The sum of a block without one copy of the largest term m, which is `top`: taken out of every lane whose largest it
+/* The rest of a block that is small beside its largest term m, which is `top`: taken out of every lane whose largest it
  * is, and put back for all those lanes but one. */
-XENT_INLINE wide NAME(rest_of)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m, wide top,
-                               double offset, REAL floor) {
+XENT_NOINLINE wide NAME(apart_rest)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m,
+                                    wide top, double offset, REAL floor) {
     double hi[XENT_LANES], lo[LOW_LANES];
     int ties = -1;
     for (int l = 0; l < XENT_LANES; l++) {
@@ -180,6 +180,16 @@ XENT_INLINE wide NAME(rest_of)(const NAME(lanes) * lanes, const REAL *x, const R
     if (ties > 0) return wide_add(rest, wide_mul(top, (wide){(double)ties, 0.0}));
     if (n > XENT_LANES && !(rest.hi >= SHARP * top.hi)) return NAME(sharp_rest)(lanes, x, e, n, m, offset, floor);
     return rest;
+}
+
+/* The sum of a block without one copy of the largest term: a difference where enough is left for one. */
+XENT_INLINE wide NAME(rest_of)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m, wide top,
+                               double offset, REAL floor) {
+    double hi[XENT_LANES], lo[LOW_LANES];
+    memcpy(hi, lanes->hi, sizeof hi), memcpy(lo, lanes->lo, sizeof lo);
+    const wide sum = NAME(fold)(hi, lo), rest = NAME(without)(sum.hi, sum.lo, top.hi, top.lo);
+    if (rest.hi >= SHARP * top.hi) return rest;
+    return NAME(apart_rest)(lanes, x, e, n, m, top, offset, floor);
 }
 
 /* Sweep a block in the hope that it is plain: terms to e (NULL: nowhere; x: in place, x is then in the journal). */

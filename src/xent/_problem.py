@@ -111,8 +111,13 @@ def checked(
 
 def run(problem: Checked, want_loss: bool, grad: Array | None, grad_loss: Array | None, return_lse: bool) -> Any:
     """The loss (reduced, or per row), and with `return_lse` (loss, lse)."""
+    if problem[10] != 2 and not return_lse:
+        reduced: Any = _kernels.cross_entropy(*problem, grad_loss, grad, None, None)
+        if type(reduced) is tuple:
+            complain(problem, reduced)
+        return reduced
     rows = lse = None
-    if return_lse or (want_loss and problem[10] == 2):
+    if return_lse or want_loss:
         logits, class_axes = problem[:2]
         batch = batch_shape(logits, class_axes)
         if want_loss and problem[10] == 2:
@@ -134,11 +139,11 @@ def batch_shape(logits: Array, class_axes: int) -> tuple[int, ...]:
 
 def gradient_array(problem: Checked, out: Array | None) -> Array:
     """`out`, checked against everything that is read while it is written, or a new array."""
-    logits, _, index, probabilities, class_weight, sample_weight, *_ = problem
+    logits = problem[0]
     dtype = logits.dtype
     if out is None:
         return np.empty(logits.shape, native(dtype))
-    targets = index if index is not None else probabilities
+    targets = problem[3] if problem[2] is None else problem[2]
     if not (
         type(out) is ndarray
         and out.dtype is dtype
@@ -149,10 +154,10 @@ def gradient_array(problem: Checked, out: Array | None) -> Array:
         out = output(out, logits, logits.shape, native(dtype))
         if targets is not None:
             distinct(out, targets, "targets")
-    if class_weight is not None:
-        distinct(out, class_weight, "class_weight")
-    if sample_weight is not None:
-        distinct(out, sample_weight, "sample_weight")
+    if problem[4] is not None:
+        distinct(out, problem[4], "class_weight")
+    if problem[5] is not None:
+        distinct(out, problem[5], "sample_weight")
     return out
 
 
