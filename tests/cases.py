@@ -138,9 +138,7 @@ def special_rows(dtype: Any) -> list[Case]:
     for n in (64, 65, BLOCK + 1):
         for name, value in (("nan", nan), ("plus-inf", inf)):
             for place in (0, n // 2, n - 1):
-                found[f"{name}-at-{place}-of-{n}"] = [
-                    value if c == place else 0.01 * (c % 9) for c in range(n)
-                ]
+                found[f"{name}-at-{place}-of-{n}"] = [value if c == place else 0.01 * (c % 9) for c in range(n)]
     kind = np.dtype(dtype)
     special = [Case(f"{kind}-{name}", np.array(values, kind)) for name, values in found.items()]
     return masked_rows(dtype) + special

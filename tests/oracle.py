@@ -96,9 +96,7 @@ def weighted_targets(
 # `options` are class_weight, label_smoothing, sample_weight (the row's, s) and z_loss, as in cross_entropy.
 
 
-def _scales(
-    sample_weight: float = 1.0, z_loss: float = 0.0, **options: Any
-) -> tuple[mpf, mpf, dict[str, Any]]:
+def _scales(sample_weight: float = 1.0, z_loss: float = 0.0, **options: Any) -> tuple[mpf, mpf, dict[str, Any]]:
     """s, z_loss and the options left, which are those of the targets."""
     return mpf(float(sample_weight)), mpf(float(z_loss)), options
 
@@ -214,9 +212,7 @@ class Truth:
         with mp.workdps(DIGITS):
             tiny, eps = mpf(float(info.tiny)), mpf(float(info.eps))
             over = mpf(float(info.max)) * (1 + eps / 4)  # rounds to infinity from here
-            parts = [
-                _parts(t, s, tiny, eps, over) for t, s in zip(truths.ravel(), scales.ravel(), strict=True)
-            ]
+            parts = [_parts(t, s, tiny, eps, over) for t, s in zip(truths.ravel(), scales.ravel(), strict=True)]
         columns = zip(*parts, strict=True) if parts else [[]] * 6
         self.high, self.low, self.power, self.unit, self.limit, self.vanishing = (
             np.array(column, kind).reshape(self.shape)
@@ -256,9 +252,7 @@ class Truth:
         return np.where(np.isnan(self.limit), np.where(np.isnan(value), 0.0, np.inf), error)
 
 
-def _parts(
-    truth: mpf, scale: mpf, tiny: mpf, eps: mpf, over: mpf
-) -> tuple[float, float, int, int, float, int]:
+def _parts(truth: mpf, scale: mpf, tiny: mpf, eps: mpf, over: mpf) -> tuple[float, float, int, int, float, int]:
     """high, low, power; the exponent of the ulp; NaN or inf if that is what is due; 1 if it may be 0, 2 if it
     must.
     """
@@ -291,6 +285,4 @@ def check(what: str, got: Any, truth: Truth, bound: float) -> None:
     worst = float(np.max(errors, initial=0.0))
     key = what, str(truth.dtype)
     WORST[key] = max(WORST.get(key, (0.0, 0.0))[0], worst), bound
-    assert worst <= bound, (
-        f"{what}: {worst} ulp at {np.unravel_index(np.argmax(errors), truth.shape)}, bound {bound}"
-    )
+    assert worst <= bound, f"{what}: {worst} ulp at {np.unravel_index(np.argmax(errors), truth.shape)}, bound {bound}"

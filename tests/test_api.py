@@ -42,9 +42,7 @@ def test_public_names():
 
 @pytest.mark.parametrize("name", TWINS)
 def test_signatures_are_the_reference_s(name):
-    compiled, twin = (
-        inspect.signature(getattr(module, name)).parameters for module in (xent, xent.reference)
-    )
+    compiled, twin = (inspect.signature(getattr(module, name)).parameters for module in (xent, xent.reference))
     assert list(compiled) == list(twin)
     for parameter in compiled:
         assert compiled[parameter].kind == twin[parameter].kind, parameter
@@ -114,11 +112,7 @@ def test_docstrings(name):
 
 MODULES = [
     "xent",
-    *(
-        f"xent.{m.name}"
-        for m in pkgutil.iter_modules(xent.__path__)
-        if m.name not in ("__main__", "cli", "_kernels")
-    ),
+    *(f"xent.{m.name}" for m in pkgutil.iter_modules(xent.__path__) if m.name not in ("__main__", "cli", "_kernels")),
 ]
 MODULES += [f"xent.reference.{m.name}" for m in pkgutil.iter_modules(xent.reference.__path__)]
 
@@ -163,9 +157,7 @@ def test_tier_from_the_environment(name):
     assert re.search(rf"^tier +{name}$", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "name", ["v9", "V3", "avx2", "reference", " v3", *set(KNOWN_TIERS) - set(_kernels.tiers())]
-)
+@pytest.mark.parametrize("name", ["v9", "V3", "avx2", "reference", " v3", *set(KNOWN_TIERS) - set(_kernels.tiers())])
 def test_a_tier_that_is_not_to_be_had(name):
     done = run("import xent", XENT_TIER=name)
     assert done.returncode != 0
@@ -176,9 +168,7 @@ def test_a_tier_that_is_not_to_be_had(name):
 
 def test_the_highest_tier_is_the_default():
     assert run("import xent; print(xent._kernels.tier())").stdout.strip() == _kernels.tiers()[-1]
-    assert (
-        run("import xent; print(xent._kernels.tier())", XENT_TIER="").stdout.strip() == _kernels.tiers()[-1]
-    )
+    assert run("import xent; print(xent._kernels.tier())", XENT_TIER="").stdout.strip() == _kernels.tiers()[-1]
 
 
 def test_show_config(tier, capsys):
@@ -234,9 +224,7 @@ def test_the_header_compiles_alone(language, tmp_path):
     flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", "-x", language]
     source = tmp_path / "alone.c"
     source.write_text('#include "xent.h"\nint main(void) { return xent_get_num_threads() > 0 ? 0 : 1; }\n')
-    done = subprocess.run(
-        [compiler, *flags, "-I", header.parent, source], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([compiler, *flags, "-I", header.parent, source], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -57,24 +57,16 @@ ROWWISE = {
     "weighted logsumexp": lambda z, y, q, axis=-1: xent.logsumexp(z, axis=axis, b=q - 0.25, return_sign=True),
     "softmax": lambda z, y, q, axis=-1: [xent.softmax(z, axis=axis)],
     "log_softmax": lambda z, y, q, axis=-1: [xent.log_softmax(z, axis=axis)],
-    "index": lambda z, y, q, axis=-1: xent.cross_entropy_with_grad(
-        z, y, reduction="none", return_lse=True, axis=axis
-    ),
-    "options": lambda z, y, q, axis=-1: xent.cross_entropy_with_grad(
-        z, y, reduction="none", axis=axis, **OPTIONS
-    ),
+    "index": lambda z, y, q, axis=-1: xent.cross_entropy_with_grad(z, y, reduction="none", return_lse=True, axis=axis),
+    "options": lambda z, y, q, axis=-1: xent.cross_entropy_with_grad(z, y, reduction="none", axis=axis, **OPTIONS),
     "probabilities": lambda z, y, q, axis=-1: xent.cross_entropy_with_grad(z, q, reduction="none", axis=axis),
-    "hessian_diag": lambda z, y, q, axis=-1: [
-        xent.cross_entropy_hessian_diag(z, y, reduction="none", axis=axis)
-    ],
+    "hessian_diag": lambda z, y, q, axis=-1: [xent.cross_entropy_hessian_diag(z, y, reduction="none", axis=axis)],
     "hvp": lambda z, y, q, axis=-1: [xent.cross_entropy_hvp(z, y, q, reduction="none", axis=axis)],
 }
 WHOLE = {
     "mean": lambda z, y, q: xent.cross_entropy_with_grad(z, y),
     "sum": lambda z, y, q: [xent.cross_entropy(z, y, reduction="sum", sample_weight=np.arange(len(z)))],
-    "mean, probabilities": lambda z, y, q: xent.cross_entropy_with_grad(
-        z, q, class_weight=np.arange(z.shape[1])
-    ),
+    "mean, probabilities": lambda z, y, q: xent.cross_entropy_with_grad(z, q, class_weight=np.arange(z.shape[1])),
     "sigmoid": lambda z, y, q: xent.sigmoid_cross_entropy_with_grad(z, q),
 }
 functions = pytest.mark.parametrize("function", (ROWWISE | WHOLE).values(), ids=ROWWISE | WHOLE)
@@ -257,8 +249,7 @@ def test_plain_and_careful_blocks(tier, dtype, function):
         z[1, 0], z[2, 2048], z[3, 4099], z[4, :2048] = low, high, low, high
         rows = [bits(np.asarray(a)[k] for a in function(z, y, q)) for k in range(6)]
         assert rows == [
-            bits(np.asarray(a)[0] for a in function(z[k : k + 1], y[k : k + 1], q[k : k + 1]))
-            for k in range(6)
+            bits(np.asarray(a)[0] for a in function(z[k : k + 1], y[k : k + 1], q[k : k + 1])) for k in range(6)
         ]
 
 
@@ -283,9 +274,7 @@ def control(tmp_path_factory):
         #endif
         """
     )
-    subprocess.run(
-        [compiler, "-O1", "-shared", "-fPIC", "-o", folder / "control.so", folder / "control.c"], check=True
-    )
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", folder / "control.so", folder / "control.c"], check=True)
     library = ctypes.CDLL(str(folder / "control.so"))
     if not hasattr(library, "get"):
         pytest.skip("an architecture whose control register this test does not know")

@@ -50,18 +50,14 @@ def check_bad_row(dtype, bad, size, expected, **options):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(
-    "options", [{}, {"z_loss": 0.1}, {"label_smoothing": 0.1}, {"class_weight": [1, 2, 3]}]
-)
+@pytest.mark.parametrize("options", [{}, {"z_loss": 0.1}, {"label_smoothing": 0.1}, {"class_weight": [1, 2, 3]}])
 def test_all_minus_inf(tier, dtype, size, options):
     expected = dict.fromkeys(("loss", "grad", "softmax", "log_softmax", "hessian_diag", "hvp"), NAN)
     check_bad_row(dtype, [-INF] * 3, size, {**expected, "lse": -INF, "logsumexp": -INF}, **options)
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(
-    "options", [{}, {"z_loss": 0.1}, {"label_smoothing": 0.1}, {"class_weight": [1, 2, 3]}]
-)
+@pytest.mark.parametrize("options", [{}, {"z_loss": 0.1}, {"label_smoothing": 0.1}, {"class_weight": [1, 2, 3]}])
 @pytest.mark.parametrize(
     "bad", [[NAN, 0, 1], [0, 1, NAN], [NAN] * 3, [INF, NAN, 1], [-INF, NAN, -INF], [1e30, NAN, -1e30]]
 )
@@ -244,9 +240,7 @@ def test_below_the_smallest_normal_is_zero(tier, dtype):
     assert xent.cross_entropy(np.zeros(3, dtype), 0, sample_weight=float(info.tiny) / 4, reduction="sum") == 0
 
 
-@pytest.mark.parametrize(
-    "case", truths.params(cases.special_rows(np.float32) + cases.special_rows(np.float64))
-)
+@pytest.mark.parametrize("case", truths.params(cases.special_rows(np.float32) + cases.special_rows(np.float64)))
 @pytest.mark.parametrize("options", [{}, {"z_loss": 0.01}, {"label_smoothing": 0.1}], ids=str)
 def test_special_rows_as_the_reference(tier, case, options):
     z, y = case.logits, len(case.logits) // 2

@@ -243,12 +243,8 @@ def test_the_truth_is_the_public_reference() -> None:
             accuracy.LOG_SOFTMAX: reference.log_softmax(z, axis=-1),
             accuracy.MEAN_GRAD: reference.cross_entropy_with_grad(z, y)[1],
         }
-        expected[accuracy.LOSS], expected[accuracy.GRAD] = reference.cross_entropy_with_grad(
-            z, y, reduction="none"
-        )
-        expected[accuracy.LOSS_Q], expected[accuracy.GRAD_Q] = reference.cross_entropy_with_grad(
-            z, q, reduction="none"
-        )
+        expected[accuracy.LOSS], expected[accuracy.GRAD] = reference.cross_entropy_with_grad(z, y, reduction="none")
+        expected[accuracy.LOSS_Q], expected[accuracy.GRAD_Q] = reference.cross_entropy_with_grad(z, q, reduction="none")
         for name, value in expected.items():
             high = np.where(np.abs(truths[name].high) < np.finfo(np.float64).tiny, 0.0, truths[name].high)
             np.testing.assert_array_equal(high, np.asarray(value), err_msg=f"{name}, {case.name}")
@@ -259,9 +255,7 @@ def test_the_sigmoid_truth_is_the_public_reference() -> None:
         if case.kind != "sigmoid":
             continue
         truths = accuracy.judge(case).truths
-        loss, grad = reference.sigmoid_cross_entropy_with_grad(
-            case.logits, case.probabilities, reduction="none"
-        )
+        loss, grad = reference.sigmoid_cross_entropy_with_grad(case.logits, case.probabilities, reduction="none")
         for name, value in ((accuracy.SIGMOID_LOSS, loss), (accuracy.SIGMOID_GRAD, grad)):
             high = np.where(np.abs(truths[name].high) < np.finfo(np.float64).tiny, 0.0, truths[name].high)
             np.testing.assert_array_equal(high, np.asarray(value), err_msg=f"{name}, {case.name}")
@@ -313,9 +307,7 @@ def test_train_lbfgs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "iteration" in capsys.readouterr().out
 
 
-def test_train_lbfgs_without_scipy(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_lbfgs_without_scipy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     hide(monkeypatch, "scipy")
     assert main(["train", "--optimizer", "lbfgs"]) == 2
     assert "xent[train]" in capsys.readouterr().err
@@ -335,9 +327,7 @@ def test_bench_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY_BENCH, "--json", str(path), "--threads", "1"]) == 0
     assert "cost in copies" in capsys.readouterr().out
     report = json.loads(path.read_text())
-    assert {"cpu", "tier", "threads", "dtype", "date", "python", "libraries", "left_out", "results"} <= set(
-        report
-    )
+    assert {"cpu", "tier", "threads", "dtype", "date", "python", "libraries", "left_out", "results"} <= set(report)
     assert report["tier"] == _kernels.tier()
     assert report["libraries"]["numpy"] == {"version": np.__version__, "threads": "1"}
     # two shapes; xent, fresh, in place and numpy for two operations, no in place for lse
@@ -349,9 +339,7 @@ def test_bench_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert record["rounds"] >= bench.FEWEST_ROUNDS
 
 
-def test_bench_fails_when_xent_is_wrong(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bench_fails_when_xent_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     right = xent.logsumexp
     monkeypatch.setattr(xent, "logsumexp", lambda *args, **options: right(*args, **options) * np.nan)
     assert main(TINY_BENCH) == 1
@@ -359,9 +347,7 @@ def test_bench_fails_when_xent_is_wrong(
     assert "WRONG: xent, lse, 32x10" in text
 
 
-def test_bench_names_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bench_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     hide(monkeypatch, "torch")
     assert main([*TINY_BENCH[:-1], "numpy,torch"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if "torch" in line)
@@ -370,9 +356,7 @@ def test_bench_names_what_is_missing(
     assert "abacus" in capsys.readouterr().err
 
 
-def test_bench_does_not_time_a_wrong_peer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bench_does_not_time_a_wrong_peer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def wrong(threads: int) -> peers.Peer:
         job = peers.Job(lambda: 1.0, lambda result: (np.full(32, np.nan),))
         return peers.Peer("wrong", "0", "1", {peers.LSE: lambda z, y: job})

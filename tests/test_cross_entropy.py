@@ -27,9 +27,7 @@ def labels_of(z):
 def test_truth(tier, case):
     z = case.logits
     y = np.array(labels_of(z))
-    loss, grad, lse = xent.cross_entropy_with_grad(
-        np.tile(z, (len(y), 1)), y, reduction="none", return_lse=True
-    )
+    loss, grad, lse = xent.cross_entropy_with_grad(np.tile(z, (len(y), 1)), y, reduction="none", return_lse=True)
     log_p, p = truths.log_softmax(z), truths.softmax(z)
     at_label = truths.at_labels(z, tuple(labels_of(z)))
     for k, label in enumerate(y):

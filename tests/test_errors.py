@@ -18,9 +18,7 @@ LOSSES = [
 ]
 each_loss = pytest.mark.parametrize("loss", LOSSES, ids=["loss", "with_grad", "grad", "hessian_diag", "hvp"])
 each_reduction = pytest.mark.parametrize("function", [xent.logsumexp, xent.softmax, xent.log_softmax])
-each_sigmoid = pytest.mark.parametrize(
-    "function", [xent.sigmoid_cross_entropy, xent.sigmoid_cross_entropy_with_grad]
-)
+each_sigmoid = pytest.mark.parametrize("function", [xent.sigmoid_cross_entropy, xent.sigmoid_cross_entropy_with_grad])
 BAD_DTYPES = [np.float16, np.longdouble, np.complex64, np.complex128, object, "U1", "M8[s]"]
 
 
@@ -40,9 +38,7 @@ def test_dtype_of_logits(loss, dtype):
 @pytest.mark.parametrize("dtype", [*BAD_DTYPES, bool])
 def test_dtype_of_targets(loss, dtype):
     for shape in ((4,), (4, 3)):
-        with pytest.raises(
-            TypeError, match=r"targets must be integers .* or float32 or float64 .*got dtype"
-        ) as error:
+        with pytest.raises(TypeError, match=r"targets must be integers .* or float32 or float64 .*got dtype") as error:
             loss(Z, bad(dtype, shape))
         assert str(np.dtype(dtype)) in str(error.value)
 
@@ -110,9 +106,7 @@ def test_negative_labels(loss, dtype):
 
 
 @each_loss
-@pytest.mark.parametrize(
-    "dtype", [np.int8, np.uint8, np.uint16, np.uint32, np.uint64, np.int64, ">u4", ">u8"]
-)
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.uint32, np.uint64, np.int64, ">u4", ">u8"])
 def test_labels_past_the_last_class(loss, dtype):
     with pytest.raises(ValueError, match=r"label 3 at row 3 is outside 0\.\.2$"):
         loss(Z, np.array([0, 1, 2, 3], dtype))
@@ -146,9 +140,7 @@ def test_first_bad_row_of_many():
     y = np.zeros((100, 500), int)
     y[37, 499] = y[37, 500 - 1] = -3
     y[38:] = 10
-    with pytest.raises(
-        ValueError, match=rf"label -3 at row \(37, 499\) is outside 0\.\.9 \({1 + 62 * 500} rows"
-    ):
+    with pytest.raises(ValueError, match=rf"label -3 at row \(37, 499\) is outside 0\.\.9 \({1 + 62 * 500} rows"):
         xent.cross_entropy(np.zeros((100, 500, 10)), y)
 
 
@@ -158,9 +150,7 @@ def test_bad_probabilities(loss, value):
     q = np.full((4, 3), 0.3)
     q[2, 1] = value
     q[3] = value
-    with pytest.raises(
-        ValueError, match=r"target probability .* in row 2: .*finite and not negative \(2 rows"
-    ):
+    with pytest.raises(ValueError, match=r"target probability .* in row 2: .*finite and not negative \(2 rows"):
         loss(Z, q)
 
 
@@ -250,13 +240,9 @@ def test_ignore_index_and_probabilities(loss):
 def test_arguments_of_one_function():
     with pytest.raises(ValueError, match=r"vector must have the logits' shape \(4, 3\); got shape \(3,\)"):
         xent.cross_entropy_hvp(Z, Y, np.ones(3))
-    with pytest.raises(
-        ValueError, match=r"grad_loss must be one number unless reduction is 'none'; got shape \(4,\)"
-    ):
+    with pytest.raises(ValueError, match=r"grad_loss must be one number unless reduction is 'none'; got shape \(4,\)"):
         xent.cross_entropy_grad(Z, Y, np.ones(4))
-    with pytest.raises(
-        ValueError, match=r"grad_loss must be one number or have shape \(4,\); got shape \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"grad_loss must be one number or have shape \(4,\); got shape \(3,\)"):
         xent.cross_entropy_grad(Z, Y, np.ones(3), reduction="none")
     with pytest.raises(ValueError, match="broadcast"):
         xent.logsumexp(Z, b=np.ones(5))
@@ -428,9 +414,7 @@ def test_out_overlapping_b_and_a_of_logsumexp():
         xent.logsumexp(a, axis=1, out=np.zeros(3))
 
 
-@pytest.mark.parametrize(
-    "targets", [np.array([0, 1, 9, 0]), np.array([0, 1, -1, 0]), np.full((4, 3), np.nan)]
-)
+@pytest.mark.parametrize("targets", [np.array([0, 1, 9, 0]), np.array([0, 1, -1, 0]), np.full((4, 3), np.nan)])
 def test_bad_targets_leave_out_alone(targets):
     for out in (np.full((4, 3), CANARY), Z.copy()):
         before = out.copy()

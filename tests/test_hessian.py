@@ -45,9 +45,7 @@ def truths_of(row, kind, options):
 def test_truth(tier, case, options):
     z = case.logits
     targets, v, given = problem(z, options)
-    for target, (diag_truth, hvp_truth) in zip(
-        targets, truths_of(z.tobytes(), z.dtype, options), strict=True
-    ):
+    for target, (diag_truth, hvp_truth) in zip(targets, truths_of(z.tobytes(), z.dtype, options), strict=True):
         diag = xent.cross_entropy_hessian_diag(z, target, reduction="sum", **given)
         oracle.check(f"Hessian diagonal, {options}", diag, diag_truth, BOUND)
         hvp = xent.cross_entropy_hvp(z, target, v, reduction="sum", **given)

@@ -87,9 +87,7 @@ def test_guard_pages_of_views(tier, dtype, guarded, at_end):
     """Strided, reversed, swapped and transposed rows, whose last element is the last one of the page."""
     for rows, n in ((3, 7), (2, 65), (16, 10), (2, 2049)):
         values = np.random.default_rng(n).normal(size=(rows, n)).astype(dtype)
-        flat = guarded(
-            np.repeat(values, 2, axis=1)[:, :-1] if rows == 1 else np.repeat(values, 2, axis=1), at_end
-        )
+        flat = guarded(np.repeat(values, 2, axis=1)[:, :-1] if rows == 1 else np.repeat(values, 2, axis=1), at_end)
         swapped = guarded(values.astype(dtype.newbyteorder()), at_end)
         straight, fortran = guarded(values, at_end), guarded(values.T, at_end).T
         y = guarded(np.zeros(rows, np.int8), at_end)

@@ -93,9 +93,7 @@ def test_options(dtype, kind, options, every_tier):
             np.testing.assert_array_equal(lse, xent.logsumexp(z, axis=1))
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"label_smoothing": 0.2, "z_loss": 0.1, "class_weight": CLASS_WEIGHT}]
-)
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2, "z_loss": 0.1, "class_weight": CLASS_WEIGHT}])
 @pytest.mark.parametrize("size", truths.BATCH_SIZES)
 def test_ignore_index(tier, dtype, size, options):
     """As if the ignored rows were not there; they are not read."""
@@ -159,9 +157,7 @@ def test_axis(tier, dtype):
     last = np.moveaxis(z, 1, -1).copy()
     expected = xent.cross_entropy_with_grad(last, y, reduction="none", return_lse=True, **options)
     for axis in (1, -3, np.int64(1)):
-        loss, grad, lse = xent.cross_entropy_with_grad(
-            z, y, axis=axis, reduction="none", return_lse=True, **options
-        )
+        loss, grad, lse = xent.cross_entropy_with_grad(z, y, axis=axis, reduction="none", return_lse=True, **options)
         np.testing.assert_array_equal(loss, expected[0])
         np.testing.assert_array_equal(grad, np.moveaxis(expected[1], -1, 1))
         np.testing.assert_array_equal(lse, expected[2])

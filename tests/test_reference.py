@@ -18,9 +18,7 @@ ROUNDED_ONCE = 0.5 + 1e-9  # ulp: nothing but the last rounding
 SHORT = 300
 
 ROWS = cases.rows(np.float64) + cases.masked_rows(np.float64)
-short_rows = pytest.mark.parametrize(
-    "row", [pytest.param(c.logits, id=c.name) for c in ROWS if len(c.logits) < SHORT]
-)
+short_rows = pytest.mark.parametrize("row", [pytest.param(c.logits, id=c.name) for c in ROWS if len(c.logits) < SHORT])
 long_rows = pytest.mark.parametrize(
     "row", [pytest.param(c.logits, id=c.name) for c in ROWS if len(c.logits) >= SHORT][::3]
 )
@@ -82,9 +80,7 @@ def test_every_option(row, target):
     masked = np.isinf(row).any()
     options = {**OPTIONS, "class_weight": w}
     for given in ({}, options):
-        size = [
-            sum(oracle.weighted_targets(n, q, given.get("class_weight"), given.get("label_smoothing", 0)))
-        ] * n
+        size = [sum(oracle.weighted_targets(n, q, given.get("class_weight"), given.get("label_smoothing", 0)))] * n
         loss, grad = ref.cross_entropy_with_grad(row, q, reduction="sum", **given)
         assert worst(loss, oracle.loss_row(row, q, **given)) <= ROUNDED_ONCE
         errors = oracle.ulp_error(grad, oracle.grad_row(row, q, **given), np.float64)
@@ -273,9 +269,7 @@ def test_reductions_refuse(f):
 
 
 def test_sigmoid_edges():
-    loss, grad = ref.sigmoid_cross_entropy_with_grad(
-        [INF, INF, -INF, -INF, NAN], [1, 0, 1, 0, 1], reduction="none"
-    )
+    loss, grad = ref.sigmoid_cross_entropy_with_grad([INF, INF, -INF, -INF, NAN], [1, 0, 1, 0, 1], reduction="none")
     assert same(loss, [0.0, INF, INF, 0.0, NAN])
     assert same(grad, [0.0, 1.0, -1.0, 0.0, NAN])
     assert ref.sigmoid_cross_entropy(0.0, True) == math.log(2)
@@ -295,9 +289,7 @@ def test_sigmoid_weights():
     assert ref.sigmoid_cross_entropy(z, t, reduction="sum") == pytest.approx(each.sum(), rel=1e-14)
     positive = np.where(t, each * [3.0, 2.0], each)
     assert ref.sigmoid_cross_entropy(z, t, pos_weight=[3, 2], reduction="none") == pytest.approx(positive)
-    assert ref.sigmoid_cross_entropy(z, t, pos_weight=3, reduction="none") == pytest.approx(
-        np.where(t, each * 3, each)
-    )
+    assert ref.sigmoid_cross_entropy(z, t, pos_weight=3, reduction="none") == pytest.approx(np.where(t, each * 3, each))
 
 
 @pytest.mark.parametrize(

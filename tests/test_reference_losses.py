@@ -118,15 +118,11 @@ def test_identities():
     one_hot = [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     w = [0.5, 2.0, 3.0]
     for given in ({}, {"class_weight": w, "label_smoothing": 0.2, "z_loss": 0.1}):
-        assert ref.cross_entropy_with_grad(Z, one_hot, **given) == ref.cross_entropy_with_grad(
-            Z, [0, 2, 1], **given
-        )
+        assert ref.cross_entropy_with_grad(Z, one_hot, **given) == ref.cross_entropy_with_grad(Z, [0, 2, 1], **given)
         twice = ref.cross_entropy([Z[0], Z[1], Z[1]], [0, 2, 2], **given)
         assert ref.cross_entropy(Z[:2], [0, 2], sample_weight=[1, 2], **given) == twice
         parts = [ref.cross_entropy(z, y, normalizer=7.0, **given) for z, y in zip(Z, [0, 2, 1], strict=True)]
-        assert ref.cross_entropy(Z, [0, 2, 1], normalizer=7.0, **given) == pytest.approx(
-            sum(parts), rel=1e-15
-        )
+        assert ref.cross_entropy(Z, [0, 2, 1], normalizer=7.0, **given) == pytest.approx(sum(parts), rel=1e-15)
         total = ref.cross_entropy(Z, [0, 2, 1], reduction="sum", **given)
         assert total == pytest.approx(sum(ref.cross_entropy(Z, [0, 2, 1], **ALL, **given)), rel=1e-15)
     weights = 0.5 + 3.0 + 2.0
@@ -155,9 +151,7 @@ def test_axis_and_batch_shapes():
         assert np.array_equal(np.moveaxis(np.array(grad), 1, -1), last_grad)
     v = np.random.default_rng(1).normal(size=z.shape)
     hvp = ref.cross_entropy_hvp(z, y, v, axis=1)
-    assert np.array_equal(
-        np.moveaxis(np.array(hvp), 1, -1), ref.cross_entropy_hvp(by_last, y, np.moveaxis(v, 1, -1))
-    )
+    assert np.array_equal(np.moveaxis(np.array(hvp), 1, -1), ref.cross_entropy_hvp(by_last, y, np.moveaxis(v, 1, -1)))
     assert ref.cross_entropy(z.astype(np.float32), y.astype(np.uint8), axis=1) == ref.cross_entropy(
         z.astype(np.float32).astype(float).tolist(), y.tolist(), axis=1
     )

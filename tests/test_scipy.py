@@ -26,9 +26,7 @@ def close(got, expected, kind=np.float64):
     assert np.shape(got) == np.shape(expected)
     assert np.asarray(got).dtype == np.asarray(expected).dtype
     eps = np.finfo(np.asarray(expected).dtype).eps
-    np.testing.assert_allclose(
-        got, expected, rtol=64 * eps, atol=64 * eps
-    )  # x - max costs SciPy up to 64 ulp
+    np.testing.assert_allclose(got, expected, rtol=64 * eps, atol=64 * eps)  # x - max costs SciPy up to 64 ulp
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -122,9 +120,7 @@ def test_empty():
 
 def test_documented_values():
     assert xent.logsumexp(np.arange(10)) == pytest.approx(9.4586297444267107, rel=1e-15)
-    assert xent.logsumexp(np.arange(10), b=np.arange(10, 0, -1)) == pytest.approx(
-        9.9170178533034665, rel=1e-15
-    )
+    assert xent.logsumexp(np.arange(10), b=np.arange(10, 0, -1)) == pytest.approx(9.9170178533034665, rel=1e-15)
     assert xent.logsumexp([1, 2], b=[1, -1], return_sign=True) == pytest.approx((1.5413248546129181, -1.0))
     assert np.isnan(xent.logsumexp([1, 2], b=[1, -1]))
     assert xent.logsumexp([1e308, -1e308]) == 1e308
@@ -159,14 +155,9 @@ def arguments(test):
     marks = [m for m in getattr(test, "pytestmark", []) if m.name == "parametrize"]
     lists = []
     for mark in marks:
-        names = (
-            mark.args[0]
-            if isinstance(mark.args[0], list | tuple)
-            else [n.strip() for n in mark.args[0].split(",")]
-        )
+        names = mark.args[0] if isinstance(mark.args[0], list | tuple) else [n.strip() for n in mark.args[0].split(",")]
         rows = [
-            getattr(v, "values", v) if hasattr(v, "marks") else (v if len(names) > 1 else (v,))
-            for v in mark.args[1]
+            getattr(v, "values", v) if hasattr(v, "marks") else (v if len(names) > 1 else (v,)) for v in mark.args[1]
         ]
         lists.append([dict(zip(names, row, strict=True)) for row in rows])
     wanted = [p for p in inspect.signature(test).parameters if p not in ("self", "xp")]

@@ -36,9 +36,7 @@ def logits(kind):
         1e5,
     ]
     rows = [case.logits for case in cases.rows(kind) if len(case.logits) <= 20 and "normal" not in case.name]
-    z = np.concatenate(
-        [np.array(borders), -np.array(borders), *rows, np.random.default_rng(0).normal(0, 4, 300)]
-    )
+    z = np.concatenate([np.array(borders), -np.array(borders), *rows, np.random.default_rng(0).normal(0, 4, 300)])
     return z.astype(kind)
 
 
@@ -78,9 +76,7 @@ def test_truth(tier, dtype, targets, weights):
     loss, grad = xent.sigmoid_cross_entropy_with_grad(z, t, reduction="none", **WEIGHTS[weights])
     oracle.check("sigmoid loss", loss, loss_truth, BOUND)
     oracle.check("sigmoid gradient", grad, grad_truth, BOUND)
-    np.testing.assert_array_equal(
-        xent.sigmoid_cross_entropy(z, t, reduction="none", **WEIGHTS[weights]), loss
-    )
+    np.testing.assert_array_equal(xent.sigmoid_cross_entropy(z, t, reduction="none", **WEIGHTS[weights]), loss)
 
 
 @pytest.mark.parametrize("shape", [(1,), (5, 3), (2, 70), (3, 4, 5)])
@@ -152,9 +148,7 @@ def test_nothing_to_average(tier, dtype):
         loss, grad = xent.sigmoid_cross_entropy_with_grad(np.empty(shape, dtype), np.empty(shape))
         assert loss == 0
         assert grad.shape == shape
-    loss, grad = xent.sigmoid_cross_entropy_with_grad(
-        np.ones((2, 3), dtype), np.ones((2, 3)), sample_weight=0
-    )
+    loss, grad = xent.sigmoid_cross_entropy_with_grad(np.ones((2, 3), dtype), np.ones((2, 3)), sample_weight=0)
     assert loss == 0
     assert not grad.any()
 

@@ -71,6 +71,4 @@ def test_special_rows_as_the_reference(tier, case):
     for z in (case.logits, case.logits.astype(np.float64)):
         for function in ("softmax", "log_softmax"):
             expected = getattr(xent.reference, function)(z)
-            np.testing.assert_allclose(
-                getattr(xent, function)(z), expected, rtol=4 * np.finfo(z.dtype).eps, atol=0
-            )
+            np.testing.assert_allclose(getattr(xent, function)(z), expected, rtol=4 * np.finfo(z.dtype).eps, atol=0)

@@ -29,9 +29,7 @@ def result(z=Z, y=Y):
 def test_many_callers(tier, threads, n_threads):
     """Eight Python threads at once, small and large problems mixed; each gets the bits it would get alone."""
     xent.set_num_threads(n_threads)
-    problems = [
-        (Z[k : k + rows], Y[k : k + rows]) for k, rows in enumerate((1, 3, 50, 299, 100, 2, 200, 250))
-    ]
+    problems = [(Z[k : k + rows], Y[k : k + rows]) for k, rows in enumerate((1, 3, 50, 299, 100, 2, 200, 250))]
     expected = [result(*problem) for problem in problems]
     together = threading.Barrier(8)
 

@@ -19,9 +19,7 @@ def params(found: list[cases.Case]) -> list[Any]:
 ALL = [case for kind in (np.float32, np.float64) for case in cases.rows(kind) + cases.masked_rows(kind)]
 ROWS = params(ALL)
 SHORT_ROWS = params([case for case in ALL if len(case.logits) <= 70])
-FEW_LONG_ROWS = params(
-    [case for case in ALL if case.name.endswith(("normal10-2049", "shuffled", "first-2065"))]
-)
+FEW_LONG_ROWS = params([case for case in ALL if case.name.endswith(("normal10-2049", "shuffled", "first-2065"))])
 
 
 @cache

@@ -153,8 +153,6 @@ def plain(w: Array) -> Array:
 
 def labels(targets: Array, shape: tuple[int, ...]) -> Array:
     """Class indices of the batch shape, of any integer dtype, without a cast."""
-    if targets.shape == shape and len(shape) < 2 and targets.dtype.isnative:
-        return targets
     if targets.shape != shape:
         raise ValueError(
             f"class indices must have the logits' shape without the class axis, {shape}; got shape {targets.shape}"

@@ -67,7 +67,9 @@ def checked(
     kind = targets.dtype.kind
     index = probabilities = None
     if kind in "iu":
-        index = labels(targets, batch)
+        index = targets
+        if targets.shape != batch or len(batch) > 1 or not targets.dtype.isnative:
+            index = labels(targets, batch)
         if ignore_index is not None:
             ignore_index = _label(ignore_index)
     elif kind == "f" and targets.dtype.itemsize in (4, 8):
