@@ -1,9 +1,9 @@
 /* A small pool of threads of our own.
  *
- * Workers are made at first need and then wait on a condition variable; a loop is cut into one piece per thread,
- * always in the same way, and the caller does the first piece. One loop runs at a time: a second caller finds the pool
- * busy and computes alone, so callers never wait for each other and cannot deadlock. After fork only the forking thread
- * exists in the child: the child starts with an empty pool and fresh locks, and makes workers of its own.
+ * Workers are made at first need and then wait on a condition variable; the caller takes part in its loop. One loop runs
+ * at a time: a second caller finds the pool busy and computes alone, so callers never wait for each other and cannot
+ * deadlock. After fork only the forking thread exists in the child: the child starts with an empty pool and fresh locks,
+ * and makes workers of its own.
  *
  * No OpenMP: two of its runtimes in a process clash, libgomp hangs after fork, and wheels would have to carry one.
  */
@@ -45,15 +45,20 @@ typedef pthread_cond_t signal_t;
 #define WORKER_RESULT  void *
 #endif
 
+/* A loop is cut into this many chunks per thread, always in the same way; who takes which is left to the moment, so a
+ * thread that starts late or shares its core does less. No result depends on it: sums are kept per group of rows. */
+enum { CHUNKS_PER_THREAD = 8 };
+
 enum { MAX_THREADS = 256, MAX_WORKERS = MAX_THREADS - 1 };
 
 typedef struct {
     lock_t busy;  /* held by the caller whose loop is running */
     lock_t guard; /* of everything below */
     signal_t start, done;
-    int workers;      /* threads made */
-    unsigned ticket;  /* number of the loop; a worker that sees a new one may have a piece of it */
-    int pieces, left; /* of the loop, the caller's included; pieces not yet done, without the caller's */
+    int workers;            /* threads made */
+    unsigned ticket;        /* number of the loop; a worker that sees a new one may take part in it */
+    int threads;            /* that may take part, the caller included */
+    int chunks, next, left; /* of the loop: how many, the next to be taken, those not yet done */
     ptrdiff_t n;
     void (*body)(void *, ptrdiff_t, ptrdiff_t);
     void *context;
@@ -62,25 +67,33 @@ typedef struct {
 static pool_t pool = {.busy = LOCK_INIT, .guard = LOCK_INIT, .start = SIGNAL_INIT, .done = SIGNAL_INIT};
 static int num_threads; /* 0: not yet asked for; guarded by pool.guard */
 
-static ptrdiff_t piece_start(ptrdiff_t n, int piece, int pieces) {
-    return n / pieces * piece + (piece < n % pieces ? piece : n % pieces);
+static ptrdiff_t chunk_start(int chunk) {
+    const ptrdiff_t size = pool.n / pool.chunks, more = pool.n % pool.chunks;
+    return size * chunk + (chunk < more ? chunk : more);
 }
 
-static WORKER_RESULT worker(void *argument) {
-    const int me = (int)(intptr_t)argument; /* piece number, from 1 */
-    unsigned seen = 0;
-    lock(&pool.guard);
-    for (;;) {
-        while (pool.ticket == seen) wait_for(&pool.start, &pool.guard);
-        seen = pool.ticket;
-        if (me >= pool.pieces) continue;
-        const ptrdiff_t first = piece_start(pool.n, me, pool.pieces), last = piece_start(pool.n, me + 1, pool.pieces);
+/* Take chunks of the loop until none is left. guard is held, except while a chunk is worked on. */
+static void work(void) {
+    while (pool.next < pool.chunks) {
+        const int chunk = pool.next++;
+        const ptrdiff_t first = chunk_start(chunk), last = chunk_start(chunk + 1);
         void (*body)(void *, ptrdiff_t, ptrdiff_t) = pool.body;
         void *context = pool.context;
         unlock(&pool.guard);
         body(context, first, last);
         lock(&pool.guard);
         if (--pool.left == 0) wake_all(&pool.done);
+    }
+}
+
+static WORKER_RESULT worker(void *argument) {
+    const int me = (int)(intptr_t)argument; /* from 1 */
+    unsigned seen = 0;
+    lock(&pool.guard);
+    for (;;) {
+        while (pool.ticket == seen) wait_for(&pool.start, &pool.guard);
+        seen = pool.ticket;
+        if (me < pool.threads) work();
     }
     return 0;
 }
@@ -126,16 +139,13 @@ void xent_parallel_for(ptrdiff_t n, int threads, void (*body)(void *, ptrdiff_t,
     }
     lock(&pool.guard);
     while (pool.workers < threads - 1 && pool.workers < MAX_WORKERS && make_worker(pool.workers + 1)) pool.workers++;
-    const int pieces = threads - 1 < pool.workers ? threads : pool.workers + 1;
-    pool.n = n, pool.body = body, pool.context = context;
-    pool.pieces = pieces, pool.left = pieces - 1;
+    if (threads > pool.workers + 1) threads = pool.workers + 1;
+    pool.n = n, pool.body = body, pool.context = context, pool.threads = threads;
+    pool.chunks = pool.left = n < CHUNKS_PER_THREAD * threads ? (int)n : CHUNKS_PER_THREAD * threads;
+    pool.next = 0;
     pool.ticket++;
     wake_all(&pool.start);
-    unlock(&pool.guard);
-
-    body(context, 0, piece_start(n, 1, pieces));
-
-    lock(&pool.guard);
+    work();
     while (pool.left > 0) wait_for(&pool.done, &pool.guard);
     unlock(&pool.guard);
     unlock(&pool.busy);
