@@ -16,21 +16,12 @@ import pytest
 
 import xent
 from xent import _kernels
+from xent.cli.bench import FULL_SHAPES
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ratios import Batch, Shape
 
-SHAPES: list[Shape] = [
-    (32, 10),
-    (1024, 10),
-    (65536, 10),
-    (1024, 100),
-    (1024, 1000),
-    (8192, 1000),
-    (1024, 32000),
-    (512, 50257),
-    (256, 131072),
-]
+SHAPES: list[Shape] = FULL_SHAPES
 DTYPES = [np.float32, np.float64]
 FEW_LOGITS = 2**20
 ARRAYS = 5  # logits, two outputs, one allocated by the call, room for the check

@@ -33,6 +33,7 @@ import numpy as np
 
 import xent
 from xent import runtime
+from xent.cli.bench import cpu_name
 
 Shape = tuple[int, int]
 
@@ -325,15 +326,6 @@ def exceeded(report: dict[str, Any]) -> list[str]:
         if not r["bytes"] <= r["limit"]
     ]
     return lines
-
-
-def cpu_name() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

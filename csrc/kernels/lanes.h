@@ -8,7 +8,7 @@
  * 64 lanes are eight AVX-512, sixteen AVX2 or thirty-two SSE2/NEON registers of double: enough independent
  * chains to hide the latency of an addition on all of them, and they still live in registers on the widest.
  * A block of 8,192 float32 logits is 32 KiB: it stays in the first or second level cache, and what happens once per
- * block costs little beside it (4,096: 5 % more for loss and gradient of 1024 x 32000; 2,048: 9 %). What works on a few
+ * block costs little beside it (4,096: 5 % more for loss and gradient of 1024 x 32000; 2,048: 8 % more for logsumexp). What works on a few
  * numbers per class at once goes by XENT_SMALL_BLOCK.
  *
  * Everything below is static: each tier's object keeps its own copy, so that no linker can put code built for

@@ -222,7 +222,7 @@ def _environment(libraries: list[Peer], missing: dict[str, str], threads: int, d
     config = {key: value if isinstance(value, int) else str(value) for key, value in runtime.config().items()}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "system": platform.platform(),
         "load_average": _load(),
         "python": platform.python_version(),
@@ -263,7 +263,7 @@ def _cell(record: Record) -> str:
     return f"{record['copies']:.3g}" if record["correct"] else "wrong"
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     """The processor's name, as well as the system tells."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
