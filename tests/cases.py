@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-BLOCK = 2048
+BLOCK = 4096
 LENGTHS = (
     *(1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129),
     *(1000, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 1),

@@ -24,7 +24,7 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         n = last - first < at_once ? (int)(last - first) : at_once;
         int64_t y[XENT_ROWS];
         NAME(labelled) k;
-        double weight[XENT_ROWS];
+        double weight[XENT_ROWS], times = p->z_loss == 0.0 ? 0.0 : INFINITY;
         int ignored = 0;
         for (int r = 0; r < n; r++) {
             int large;
@@ -38,8 +38,10 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
             weight[r] = entry(&p->sample_weight, first + r, 1.0);
             const wide factor = NAME(row_factor)(a, first + r, weight[r]);
             k.factor_hi[r] = factor.hi, k.factor_lo[r] = factor.lo;
+            times = fmax(times, fabs(factor.hi) * k.mass[r]);
         }
         if (n) {
+            NAME(make_room)(&w, times);
             if (in_place) NAME(label_logits)(&w, first, n, y, k.z); /* before they are overwritten */
             NAME(sum_rows)(&w, first, n);
             if (!in_place) NAME(label_logits)(&w, first, n, y, k.z); /* now that their rows are in the cache */

@@ -10,8 +10,8 @@ void KERNEL(exp)(const REAL *x, REAL *out, ptrdiff_t n) {
         const double z = (double)x[i], bound = sizeof(REAL) == 4 ? 104.0 : 746.0;
         const double clamped = z < -bound ? -bound : z > bound ? bound : z;
         const double up = clamped > 0.0 ? -64.0 : 64.0;
-        wide e = NAME(exp_wide)((REAL)clamped, up);
-        double v = e.hi, least = REAL_MIN * 0x1p64;
+        REAL hi = 0, lo = 0;
+        double v = (double)NAME(add_exp)((REAL)clamped, NAME(rounder)(up), 1, &hi, &lo), least = REAL_MIN * 0x1p64;
         if (clamped > 0.0)
             v *= 0x1p64;
         else

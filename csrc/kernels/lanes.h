@@ -25,19 +25,20 @@
 #include "../internal.h"
 
 enum {
-    XENT_LANES = 64,
-    XENT_BLOCK = 8192,
+    XENT_LANES = 32,
+    XENT_BLOCK = 4096,
     XENT_SMALL_BLOCK = 1024,
     XENT_TAIL_STEP = 16,
     XENT_LINE = 64,
-    XENT_AHEAD = 4096
+    XENT_AHEAD = 16384,
+    XENT_STORES_AHEAD = 2048
 };
 
 #define XENT_INLINE   static inline __attribute__((always_inline))
 #define XENT_NOINLINE static __attribute__((noinline, unused))
 
 /* STEP(half) for every step of a fold of all lanes, half a constant in each, so that each is straight-line code. */
-#define XENT_FOLD(STEP) STEP(32) STEP(16) STEP(8) STEP(4) STEP(2) STEP(1)
+#define XENT_FOLD(STEP) STEP(16) STEP(8) STEP(4) STEP(2) STEP(1)
 
 #define XENT_PASTE_(a, b) a##_##b
 #define XENT_PASTE(a, b)  XENT_PASTE_(a, b)

@@ -72,16 +72,21 @@ static inline void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
     double max[XENT_ROWS], top_hi[XENT_ROWS], top_lo[XENT_ROWS], rest_hi[XENT_ROWS], rest_lo[XENT_ROWS];
     double offset[XENT_ROWS], at[XENT_ROWS], multiplier_hi[XENT_ROWS], multiplier_lo[XENT_ROWS];
     int special = 0;
+    const int padded = padded_rows(rows);
+    for (int r = rows; r < padded; r++) {
+        max[r] = offset[r] = at[r] = top_lo[r] = rest_hi[r] = rest_lo[r] = 0.0, top_hi[r] = 1.0;
+        k->z[r] = k->mass[r] = k->factor_hi[r] = k->factor_lo[r] = 0.0;
+    }
     for (int r = 0; r < rows; r++) {
         const rowsum *sum = &w->sums[r];
         max[r] = sum->max, offset[r] = -sum->scale;
         top_hi[r] = sum->top.hi, top_lo[r] = sum->top.lo, rest_hi[r] = sum->rest.hi, rest_lo[r] = sum->rest.lo;
-        const int plain = sum->kind == ROW_FINITE && !sum->far && k->z[r] > sum->max - DEEP;
+        const int plain = sum->kind == ROW_FINITE && !sum->far && k->z[r] > sum->max - w->room.depth;
         special |= !plain;
         at[r] = plain ? k->z[r] : 0.0;
         if (!plain) offset[r] = 0.0;
     }
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0; r < padded; r++) {
         const wide term = NAME(exp_wide)((REAL)at[r], offset[r]);
         wide multiplier;
         NAME(label_core)
@@ -98,7 +103,7 @@ static inline void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
             k->loss[r] = sum->kind != ROW_INFINITE          ? NAN
                          : k->mass[r] == 0.0 && zeta == 0.0 ? 0.0
                                                             : INFINITY - (z > 0 ? z : 0.0);
-        } else if (sum->far || !(z > sum->max - DEEP)) {
+        } else if (sum->far || !(z > sum->max - w->room.depth)) {
             const wide term = !sum->far       ? (wide){0.0, 0.0}
                               : z == sum->max ? sum->top
                                               : wide_mul(sum->top, far_factor(z, sum->max));

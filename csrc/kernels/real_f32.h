@@ -1,51 +1,58 @@
-/* float32: exponentials and sums in double, results rounded once. Included before each re-inclusion of a kernel. */
+/* float32: exponentials in float32, added to two-part sums before they are rounded; what is needed once a row in double.
+ * Included before each re-inclusion of a kernel. */
 #define REAL         float
 #define DTYPE        f32
 #define REAL_MIN     0x1p-126
 #define REAL_INF     ((float)INFINITY)
 #define REAL_FMA     fmaf
-#define LOW_LANES    1 /* a lane's sum is one double; low parts are 0 */
-#define LOW_LANE(l)  0
 #define MIN_EXPONENT (-126)
 
-/* Plain range: a block whose logits all lie in it is summed as e^x, stored as e^x. The lower end leaves room for the
- * low part of a product with a stored term, 2^-43 of it, above the smallest normal number. */
-#define PLAIN_LOW  (-57.0f)
-#define PLAIN_HIGH 60.0f
-/* Otherwise e^x 2^(GUARD - N): N = round(max log2 e) of the block; logits more than DEEP below the maximum count as
- * that far below it, and what is stored under DROPPED is 0: less than 2^-245 of the block's largest. */
-#define GUARD   120
-#define DEEP    500.0f
-#define DROPPED 0x1p-125
-/* A rest of the lane that held the maximum is summed anew when the block's rest is less than this share. */
-#define SHARP 0x1p-16
+/* Terms are stored as e^x 2^(guard - N), N = round(max log2 e) of their block: between 2^(guard - 0.5) and down.
+ * The guard leaves room below for 2^34 terms whose sum is the smallest normal number, and above for the lanes of a
+ * block; the deep one is for gradients counted more than once (factors above 1), up to some 2^84. */
+#define GUARD      36
+#define GUARD_DEEP 120
+/* What is stored under DROPPED is 0, and is all that a logit DEPTH(guard) below the maximum leaves. */
+#define DEPTH(guard) (((guard) + 125) * 0.6931471805599453)
+#define DROPPED      0x1p-124
+/* The rest of a block is its sum less its largest term where this share is left, else summed anew. */
+#define SHARP 0x1p-6
+
+/* The range of e^x 2^offset, in double, for a second look at a row's logits. */
+#define LOOK_GUARD 120
+#define LOOK_DEPTH 500.0
 
 XENT_INLINE wide exp_wide_f32(float x, double offset) {
     return (wide){exp_f32((double)x, offset), 0.0};
 }
 
-/* hi[lane] += e^x 2^offset; the term as it is stored. */
-XENT_INLINE float add_exp_f32(float x, double offset, int counts, double *hi, double *lo) {
-    double e = exp_f32((double)x, offset);
-    *hi += counts ? e : 0.0;
-    (void)lo;
-    return (float)e;
+/* hi + lo += e^x 2^offset: hi takes what it can, a sum that is never smaller than a term, and lo what that leaves of the
+ * unrounded term (Dekker). Returns the term rounded, as it is stored. Where it does not count, 0 is added. */
+XENT_INLINE float add_exp_f32(float x, float rounder, int counts, float *hi, float *lo) {
+    parts_f32 p = exp_parts_f32(x, rounder);
+    if (!counts) p.s = 0.0f;
+    float e = fmaf(p.r + p.w, p.s, p.s);
+    float sum = *hi + e;
+    float left = *hi - sum; /* minus what hi took */
+    *lo += fmaf(p.w, p.s, fmaf(p.r, p.s, left + p.s));
+    *hi = sum;
+    return e;
 }
 
-/* A lane's sum without one term. */
-XENT_INLINE wide without_f32(double hi, double lo, double term_hi, double term_lo) {
-    (void)lo, (void)term_lo;
-    return (wide){hi - term_hi, 0.0};
+/* The unrounded term that add_exp added. */
+XENT_INLINE wide added_f32(float x, float rounder) {
+    parts_f32 p = exp_parts_f32(x, rounder);
+    return (wide){(double)p.s * (1.0 + ((double)p.r + (double)p.w)), 0.0};
 }
 
-/* One step of a fold, and what the last one leaves. */
-XENT_INLINE void fold_one_f32(double *hi, double *lo, double other_hi, double other_lo) {
-    (void)lo, (void)other_lo;
+/* One step of a fold: (hi, lo) += (other_hi, other_lo); and what the last one leaves. The high parts of the lanes are
+ * floats of about one size, whose sum in double is exact. */
+XENT_INLINE void fold_one_f32(double *hi, float *lo, double other_hi, float other_lo) {
     *hi += other_hi;
+    *lo += other_lo;
 }
-XENT_INLINE wide folded_f32(double hi, double lo) {
-    (void)lo;
-    return (wide){hi, 0.0};
+XENT_INLINE wide folded_f32(double hi, float lo) {
+    return (wide){hi + (double)lo, 0.0};
 }
 
 /* Arithmetic on sums and factors of a row: a double has bits to spare here. */

@@ -12,15 +12,18 @@ typedef struct {
 } block_scale;
 /* Rows are taken XENT_ROWS at a time, fewer where their logits would not stay in the first-level cache; rows of up to
  * XENT_NARROW classes are then worked on side by side, a row per vector element. */
-enum { XENT_BLOCKS_ON_STACK = 64, XENT_ROWS = 16, XENT_NARROW = 64, XENT_LOGITS_AT_ONCE = 8192 };
+XENT_INLINE int padded_rows(int rows) { /* loops over rows that are to be vectors go on to a whole number of them */
+    return (rows + 7) & ~7;
+}
+enum { XENT_BLOCKS_ON_STACK = 64, XENT_ROWS = 16, XENT_NARROW = 32, XENT_LOGITS_AT_ONCE = 8192 };
 #endif
 
 /* Of one thread's call: buffers and what was learnt on the way. */
 typedef struct {
     const xent_layout *layout;
     const xent_view *x, *out; /* out NULL: nothing is stored */
+    headroom room;
     block_scale *blocks;
-    int careful;
     int side_by_side;        /* the last sum_rows took its rows side by side and left their terms in `columns` */
     rowsum sums[XENT_ROWS];  /* of the rows of the last sum_rows */
     double logs[XENT_ROWS];  /* log(1 + rest / top) of them */
@@ -28,10 +31,17 @@ typedef struct {
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
     _Alignas(64) REAL logits[XENT_BLOCK];
     _Alignas(64) REAL terms[XENT_BLOCK];
-    _Alignas(64) REAL journal[XENT_BLOCK];
+    _Alignas(64) REAL shifted[XENT_BLOCK];
     _Alignas(64) REAL columns[XENT_NARROW][XENT_ROWS];
     NAME(lanes) lanes[XENT_ROWS];
+    NAME(reduction) by[XENT_ROWS];
 } NAME(sweeper);
+
+/* Terms are about to be counted `times` times at most. */
+XENT_INLINE void NAME(make_room)(NAME(sweeper) * w, double times) {
+    const double guard = times <= 1.0 ? GUARD : GUARD_DEEP;
+    w->room = (headroom){guard, DEPTH(guard)};
+}
 
 /* The logits start .. start + n - 1 of a row: in place where they can be read there, else copied to the buffer. */
 XENT_INLINE const REAL *NAME(logits_at)(NAME(sweeper) * w, char *row, ptrdiff_t start, ptrdiff_t n) {
@@ -50,7 +60,7 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, char *x_row, char *out_row, 
         const int stored_there = out_row && w->out->direct;
         REAL *e = !out_row ? NULL : stored_there ? (REAL *)out_row + start : w->terms;
         rowsum block;
-        NAME(block_sum)(x, n, e, w->journal, &w->careful, &block);
+        NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &block);
         if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
         if (out_row) w->blocks[b] = (block_scale){block.max, block.scale, block.far};
         if (start == 0)
@@ -61,66 +71,77 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, char *x_row, char *out_row, 
     }
 }
 
+/* Rows of one block each, their sums given: their largest terms, side by side, and their rests. `pending` NULL: all of
+ * them, their terms in w->columns; else those it marks, their terms and logits where w's row pointers say. */
+XENT_INLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const wide *sums, const int *pending) {
+    REAL max[XENT_ROWS], rounder[XENT_ROWS];
+    double offset[XENT_ROWS], top_hi[XENT_ROWS], top_lo[XENT_ROWS], added_hi[XENT_ROWS], added_lo[XENT_ROWS];
+    const ptrdiff_t classes = w->layout->classes;
+    const int padded = padded_rows(rows);
+    for (int r = 0; r < padded; r++) {
+        const int given = r < rows && (!pending || pending[r]);
+        max[r] = given ? w->by[r].max : 0, offset[r] = given ? -w->sums[r].scale : 0.0;
+        rounder[r] = NAME(rounder)(offset[r]);
+    }
+    for (int r = 0; r < padded; r++) {
+        const wide top = NAME(exp_wide)(max[r], offset[r]), added = NAME(added)(max[r], rounder[r]);
+        top_hi[r] = top.hi, top_lo[r] = top.lo, added_hi[r] = added.hi, added_lo[r] = added.lo;
+    }
+    for (int r = 0; r < rows; r++) {
+        if (pending && !pending[r]) continue;
+        const REAL *x = (const REAL *)w->x_rows[r], *e = (const REAL *)w->out_rows[r];
+        if (!pending) {
+            for (ptrdiff_t c = 0; c < classes; c++) w->terms[c] = w->columns[c][r];
+            e = w->terms;
+        }
+        NAME(close_block)
+        (sums[r], (wide){top_hi[r], top_lo[r]}, (wide){added_hi[r], added_lo[r]}, &w->by[r], x, e, classes, &w->sums[r]);
+    }
+}
+
 /* Up to XENT_ROWS narrow rows side by side: element r of every vector belongs to row r, and class c takes the part of
- * lane c, so that the sums are those of row_sum, bit for bit. 0 where a row is not plain: nothing is done then. */
+ * lane c, so that the sums are those of row_sum, bit for bit. 0 where a row is far or not finite: nothing is done then. */
 XENT_NOINLINE int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     const int classes = (int)w->layout->classes;
-    REAL v[XENT_NARROW][XENT_ROWS], most[XENT_ROWS], least[XENT_ROWS];
-    double hi[XENT_NARROW][XENT_ROWS], lo[LOW_LANES][XENT_ROWS], top_hi[XENT_ROWS], top_lo[XENT_ROWS];
-    int ties[XENT_ROWS], plain = 1;
+    REAL v[XENT_NARROW][XENT_ROWS], most[XENT_ROWS], least[XENT_ROWS], rounder[XENT_ROWS], floor[XENT_ROWS];
+    double hi[XENT_NARROW][XENT_ROWS];
+    REAL lo[XENT_NARROW][XENT_ROWS];
+    int near = 1;
     const REAL *x[XENT_ROWS]; /* of missing rows: the first again */
     for (int r = 0; r < XENT_ROWS; r++) x[r] = (const REAL *)w->x_rows[r < rows ? r : 0];
     for (int c = 0; c < classes; c++)
         for (int r = 0; r < XENT_ROWS; r++) v[c][r] = x[r][c];
-    for (int r = 0; r < XENT_ROWS; r++) most[r] = -REAL_INF, least[r] = REAL_INF, ties[r] = -1;
+    for (int r = 0; r < XENT_ROWS; r++) most[r] = -REAL_INF, least[r] = REAL_INF;
     for (int c = 0; c < classes; c++)
         for (int r = 0; r < XENT_ROWS; r++) {
             most[r] = v[c][r] > most[r] ? v[c][r] : most[r];
             least[r] = v[c][r] < least[r] ? v[c][r] : least[r];
         }
-    for (int r = 0; r < XENT_ROWS; r++) plain &= most[r] <= PLAIN_HIGH && least[r] >= PLAIN_LOW;
-    if (!plain) return 0;
+    for (int r = 0; r < XENT_ROWS; r++) near &= fabs((double)most[r]) <= FAR;
+    if (!near) return 0;
     for (int r = 0; r < XENT_ROWS; r++) {
-        const wide top = NAME(exp_wide)(most[r], 0.0);
-        top_hi[r] = top.hi, top_lo[r] = top.lo;
+        w->by[r] = NAME(reduce_by)(most[r], least[r], w->room, &w->sums[r].scale);
+        rounder[r] = w->by[r].rounder, floor[r] = w->by[r].floor;
     }
-    double rest_hi[XENT_ROWS], rest_lo[XENT_ROWS];
-    int small[XENT_ROWS], any = 0;
-    /* As rest_of and apart_rest: a difference first; the largest taken out of its lanes for rows that need it. */
-    for (int apart = 0; apart < 2 && (!apart || any); apart++) {
-        for (int c = 0; c < classes; c++)
-            for (int r = 0; r < XENT_ROWS; r++) {
-                double h = 0.0, l = 0.0;
-                w->columns[c][r] = NAME(add_exp)(v[c][r], 0.0, 1, &h, &l);
-                const int out = apart && v[c][r] == most[r];
-                const wide others = NAME(without)(h, l, out ? top_hi[r] : 0.0, out ? top_lo[r] : 0.0);
-                hi[c][r] = others.hi, lo[LOW_LANE(c)][r] = others.lo;
-                ties[r] += out;
-            }
-        for (int half = XENT_NARROW / 2, n = classes; half; half /= 2) {
-            for (int c = 0; c + half < n; c++)
-                for (int r = 0; r < XENT_ROWS; r++)
-                    NAME(fold_one)(&hi[c][r], &lo[LOW_LANE(c)][r], hi[c + half][r], lo[LOW_LANE(c + half)][r]);
-            n = n < half ? n : half;
-        }
+    const REAL sigma = NAME(sigma)(w->room.guard);
+    for (int c = 0; c < classes; c++)
         for (int r = 0; r < XENT_ROWS; r++) {
-            wide rest = NAME(folded)(hi[0][r], lo[0][r]);
-            if (!apart) {
-                rest = NAME(without)(rest.hi, rest.lo, top_hi[r], top_lo[r]);
-                small[r] = !(rest.hi >= SHARP * top_hi[r]);
-                any |= small[r];
-            } else if (ties[r] > 0)
-                rest = wide_add(rest, wide_mul((wide){top_hi[r], top_lo[r]}, (wide){(double)ties[r], 0.0}));
-            rest_hi[r] = small[r] || !apart ? rest.hi : rest_hi[r];
-            rest_lo[r] = small[r] || !apart ? rest.lo : rest_lo[r];
+            REAL h = sigma, l = 0, u = v[c][r] < floor[r] ? floor[r] : v[c][r];
+            w->columns[c][r] = NAME(add_exp)(u, rounder[r], 1, &h, &l);
+            hi[c][r] = (double)h - (double)sigma, lo[c][r] = l;
         }
+    for (int half = XENT_NARROW / 2, n = classes; half; half /= 2) {
+        for (int c = 0; c + half < n; c++)
+            for (int r = 0; r < XENT_ROWS; r++)
+                NAME(fold_one)(&hi[c][r], &lo[c][r], hi[c + half][r], lo[c + half][r]);
+        n = n < half ? n : half;
     }
-    for (int r = 0; r < rows; r++) {
-        rowsum *sum = &w->sums[r];
-        *sum = (rowsum){.max = (double)most[r], .min = (double)least[r], .kind = ROW_FINITE, .plain = 1};
-        sum->top = (wide){top_hi[r], top_lo[r]}, sum->rest = (wide){rest_hi[r], rest_lo[r]};
-        if (sum->rest.hi != sum->rest.hi) sum->kind = ROW_NAN;
+    wide sums[XENT_ROWS];
+    for (int r = 0; r < XENT_ROWS; r++) {
+        sums[r] = NAME(folded)(hi[0][r], lo[0][r]);
+        w->sums[r] = (rowsum){.max = (double)most[r], .min = (double)least[r], .scale = w->sums[r].scale};
     }
+    NAME(close_rows)(w, rows, sums, NULL);
     return 1;
 }
 
@@ -140,33 +161,43 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
         w->x_rows[r] = row_of(w->layout, w->x, first + r);
         w->out_rows[r] = w->out ? row_of(w->layout, w->out, first + r) : NULL;
     }
-    w->side_by_side = 0;
-    if (direct && rows > 1 && !w->careful && classes <= XENT_NARROW && NAME(narrow_sums)(w, rows))
-        w->side_by_side = 1;
-    else if (direct && rows > 1 && !w->careful) {
-        int swept = 0;
-        for (; swept < rows; swept++) {
-            const REAL *x = (const REAL *)w->x_rows[swept];
-            REAL *e = (REAL *)w->out_rows[swept];
-            if (NAME(plain_sweep)(x, classes, e, w->journal, &w->lanes[swept])) continue;
-            w->careful = 1;
-            NAME(guarded_sum)(e == x ? w->journal : x, classes, e, w->journal, &w->sums[swept]);
-            break;
+    w->side_by_side = direct && rows > 1 && classes <= XENT_NARROW && NAME(narrow_sums)(w, rows);
+    if (!w->side_by_side && direct && rows > 1) {
+        int sweeps[XENT_ROWS + 1] = {0}; /* the row has a second sweep */
+        for (int r = 0; r <= rows; r++) { /* the first sweep over a row one ahead of the second over the one before */
+            if (r < rows)
+                sweeps[r] = NAME(block_start)((const REAL *)w->x_rows[r], classes, (REAL *)w->out_rows[r], w->room,
+                                              &w->by[r], &w->sums[r]);
+            const int last = r - 1;
+            if (last < 0 || !sweeps[last]) continue;
+            const REAL *x = (const REAL *)w->x_rows[last];
+            REAL *e = (REAL *)w->out_rows[last];
+            if (!w->sums[last].far)
+                NAME(block_sweep)(x, classes, e, w->room, &w->by[last], &w->lanes[last]);
+            else {
+                NAME(block_sum)(x, classes, e, w->room, w->shifted, &w->lanes[last], &w->sums[last]);
+                sweeps[last] = 0;
+            }
         }
-        for (int r = 0; r < swept; r++) NAME(plain_sum)
-        (&w->lanes[r], (const REAL *)w->x_rows[r], (const REAL *)w->out_rows[r], classes, &w->sums[r]);
-        for (int r = swept + 1; r < rows; r++) NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &w->sums[r]);
-    } else
+        wide sums[XENT_ROWS];
+        for (int r = 0; r < rows; r++)
+            if (sweeps[r]) sums[r] = NAME(lanes_sum)(&w->lanes[r], (double)NAME(sigma)(w->room.guard));
+        NAME(close_rows)(w, rows, sums, sweeps);
+    } else if (!w->side_by_side)
         for (int r = 0; r < rows; r++) NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &w->sums[r]);
 
     double s_hi[XENT_ROWS], s_lo[XENT_ROWS];
-    for (int r = 0; r < rows; r++) {
-        const int finite = w->sums[r].kind == ROW_FINITE;
-        const wide s =
-            NAME(div)(finite ? w->sums[r].rest : (wide){0.0, 0.0}, finite ? w->sums[r].top : (wide){1.0, 0.0});
-        s_hi[r] = s.hi, s_lo[r] = s.lo;
+    double top_hi[XENT_ROWS], top_lo[XENT_ROWS];
+    const int padded = padded_rows(rows);
+    for (int r = 0; r < padded; r++) {
+        const int finite = r < rows && w->sums[r].kind == ROW_FINITE;
+        s_hi[r] = finite ? w->sums[r].rest.hi : 0.0, s_lo[r] = finite ? w->sums[r].rest.lo : 0.0;
+        top_hi[r] = finite ? w->sums[r].top.hi : 1.0, top_lo[r] = finite ? w->sums[r].top.lo : 0.0;
     }
-    for (int r = 0; r < rows; r++) w->logs[r] = log1p_wide((wide){s_hi[r], s_lo[r]});
+    for (int r = 0; r < padded; r++) {
+        const wide s = NAME(div)((wide){s_hi[r], s_lo[r]}, (wide){top_hi[r], top_lo[r]});
+        w->logs[r] = log1p_wide(s);
+    }
 }
 
 /* e <- e d 2^k, rounded once: d in two parts of the dtype. The product is formed 2^shift too large, so that what falls
@@ -201,12 +232,12 @@ XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
                                                                                                         : (REAL)rest;
 }
 
-/* Whether no product of the terms of a row with d can come near the smallest normal number, with room for the low part
- * of d. */
-XENT_INLINE int NAME(is_safe)(const rowsum *sum, wide d) {
+/* Whether no product of the terms of a row, stored in this scale, with d can come near the smallest normal number, with
+ * room for the low part of d. */
+XENT_INLINE int NAME(is_safe)(const rowsum *sum, double scale, wide d) {
     const double size = fabs(d.hi), low_bits = sizeof(REAL) == 4 ? 42.0 : 124.0;
-    return sum->plain && size > REAL_MIN * 0x1p60 && size < 0x1p60 &&
-           sum->min * LOG2E + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0;
+    return !sum->far && size > REAL_MIN * power_of_two((int)low_bits) && size < 0x1p60 &&
+           sum->min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0;
 }
 
 /* Scale the stored terms of row r of the last sum_rows, which is finite, by d: e^x / sum * g for d = g / total. */
@@ -214,7 +245,6 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
     const rowsum *sum = &w->sums[r];
     char *out_row = w->out_rows[r];
     const ptrdiff_t classes = w->layout->classes;
-    const int safe = NAME(is_safe)(sum, d);
     for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
         const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
         REAL *e = (REAL *)out_row + start, hi, lo;
@@ -224,21 +254,22 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
         }
         if (w->side_by_side)
             for (ptrdiff_t c = 0; c < n; c++) e[c] = w->columns[c][r];
-        if (safe) {
-            NAME(split)(d, &hi, &lo);
+        const block_scale whole_row = {sum->max, sum->scale, sum->far};
+        const block_scale *block = classes <= XENT_BLOCK ? &whole_row : &w->blocks[b];
+        const wide there = block->scale == sum->scale ? d : wide_scale(d, block->scale - sum->scale);
+        if (NAME(is_safe)(sum, block->scale, there)) {
+            NAME(split)(there, &hi, &lo);
             NAME(scale_plain)(e, n, hi, lo);
         } else {
             /* d 2^(block scale - row scale) = f 2^k with 1/4 <= |f| < 1/2 */
             wide f = d;
             double k = 0.0;
-            const block_scale whole_row = {sum->max, sum->scale, sum->far};
-            const block_scale *block = classes <= XENT_BLOCK ? &whole_row : &w->blocks[b];
             if (!sum->far && !block->far)
                 k = block->scale - sum->scale;
             else {
                 rowsum from = {.max = block->max, .scale = block->scale, .far = block->far};
                 from.top =
-                    block->far ? (wide){power_of_two(GUARD), 0.0} : NAME(exp_wide)((REAL)block->max, -block->scale);
+                    block->far ? (wide){power_of_two((int)w->room.guard), 0.0} : NAME(exp_wide)((REAL)block->max, -block->scale);
                 f = rescaled(d, &from, sum);
             }
             const double magnitude = fabs(f.hi);
@@ -280,7 +311,7 @@ static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) 
 static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows) {
     int together = w->side_by_side;
     for (int r = 0; r < rows && together; r++)
-        together = w->sums[r].kind == ROW_FINITE && NAME(is_safe)(&w->sums[r], w->factors[r]);
+        together = w->sums[r].kind == ROW_FINITE && NAME(is_safe)(&w->sums[r], w->sums[r].scale, w->factors[r]);
     if (!together) {
         for (int r = 0; r < rows; r++)
             if (w->sums[r].kind == ROW_FINITE)
@@ -305,7 +336,8 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows) {
 static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layout, const xent_view *x,
                                       const xent_view *out, block_scale *few, atomic_int *failed) {
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
-    w->layout = layout, w->x = x, w->out = out, w->careful = 0;
+    w->layout = layout, w->x = x, w->out = out;
+    NAME(make_room)(w, 1.0);
     w->blocks = !out || blocks <= XENT_BLOCKS_ON_STACK ? few : malloc(blocks * sizeof *few);
     if (!w->blocks) atomic_store(failed, 1);
     return w->blocks != NULL;
@@ -341,8 +373,8 @@ typedef struct {
 static inline NAME(view_of_sum) NAME(look_again)(const rowsum *sum) {
     NAME(view_of_sum) v = {.max = (REAL)sum->max, .shift = sum->far ? sum->max : 0.0};
     const double m = sum->far ? 0.0 : sum->max;
-    v.offset = GUARD - rint(m * LOG2E);
-    v.floor = (REAL)(m - DEEP);
+    v.offset = LOOK_GUARD - rint(m * LOG2E);
+    v.floor = (REAL)(m - LOOK_DEPTH);
     wide top = NAME(exp_wide)((REAL)m, v.offset);
     v.rest = sum->far ? wide_mul(wide_div(sum->rest, sum->top), top) : wide_scale(sum->rest, sum->scale + v.offset);
     v.total = wide_add(v.rest, top);

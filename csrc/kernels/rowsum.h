@@ -1,16 +1,17 @@
-/* The sum of exponentials of a row, in one sweep over it; what every softmax kernel starts from.
+/* The sum of exponentials of a row, block by block; what every softmax kernel starts from.
  *
  *   x (C) -> max, rest = sum of e^x without one copy of the largest, top = e^max; e (C) if stored
  *
  * The largest term stands apart, so that 1 - p keeps every digit where p is nearly 1:
  *   s = rest / top,  lse = max + log1p(s),  p = e / (top + rest),  1 - p_max = rest / (top + rest).
  *
- * A block is first summed "plain", as e^x in one sweep that also finds its largest and smallest logit. Where they turn
- * out not to lie in the plain range it is summed again as e^x 2^(GUARD - N), N from its maximum, and the blocks that
- * follow in this call look for their maximum first (`careful`). The two differ by an exact power of two, so
- * which of them ran changes no bit. Before a block is overwritten in place, its logits go to a journal.
- * Blocks whose maximum is beyond FAR, where x log2 e has too few digits left of the point, are summed as
- * e^(x - max): that difference is exact for every x that is near enough to count.
+ * Two sweeps over a block, which is still in the first-level cache for the second: its extremes; then the terms
+ * e^x 2^(guard - N), N = round(max log2 e). N is an integer, so blocks, and what they leave, differ by exact powers of
+ * two; nothing is lost in x - max. Blocks whose maximum is beyond FAR, where x log2 e has too few digits left of the
+ * point, are summed as e^(x - max): that difference is exact for every x that is near enough to count.
+ *
+ * A lane is hi + lo. hi starts at sigma = 2^(guard + 1), above every term, so what an addition loses of a term is found
+ * by two subtractions, exactly, and goes to lo together with what rounding the term lost.
  */
 #include "rows.h"
 
@@ -27,61 +28,40 @@ typedef struct {
     double scale;
     wide rest, top;
     enum row_kind kind;
-    int far, plain; /* some block was far; all were plain */
+    int far; /* some block was far */
 } rowsum;
+
+/* How terms are stored: guard is GUARD or GUARD_DEEP. */
+typedef struct {
+    double guard, depth;
+} headroom;
 #endif
 
-/* What a block leaves in the lanes. lo is there where sums have two parts. */
+/* What a block leaves in the lanes. */
 typedef struct {
-    double hi[XENT_LANES], lo[LOW_LANES];
-    REAL most[XENT_LANES], largest, smallest; /* the largest logit of each lane, and of all; the smallest of all */
+    REAL hi[XENT_LANES], lo[XENT_LANES];
 } NAME(lanes);
 
-/* One block, into lanes. mode and clamp are constants at every call; clamped, what is below floor counts as floor. */
-XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, REAL *restrict journal, ptrdiff_t n,
-                             double offset, REAL floor, int mode, int clamp, NAME(lanes) * out) {
-    const ptrdiff_t whole = n - n % XENT_LANES;
-    double hi[XENT_LANES], lo[LOW_LANES]; /* local arrays: compilers keep these in registers */
-    REAL most[XENT_LANES], least[XENT_LANES];
-    for (int l = 0; l < XENT_LANES; l++) hi[l] = lo[LOW_LANE(l)] = 0.0, most[l] = -REAL_INF, least[l] = REAL_INF;
-    for (ptrdiff_t i = 0; i < whole; i += XENT_LANES) {
-        /* The logits are asked for a page's length ahead: the sweep has few loads in flight beside its arithmetic. (Asking
-         * for the lines of `e` too costs more than it gains where both rows together outgrow the second-level cache.) */
-        for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {
-            if (mode != SUM_IN_PLACE) __builtin_prefetch(x + i + l + XENT_AHEAD / sizeof(REAL), 0);
-            if (mode == SUM_IN_PLACE) __builtin_prefetch(e + i + l + XENT_AHEAD / sizeof(REAL), 1);
-        }
+XENT_INLINE REAL NAME(sigma)(double guard) {
+    return (REAL)power_of_two((int)guard + 1);
+}
+
+/* The largest and the smallest of x[0..n), NaN aside. */
+XENT_NOINLINE void NAME(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REAL *smallest) {
+    REAL most[XENT_LANES], least[XENT_LANES], few[XENT_LANES];
+    for (int l = 0; l < XENT_LANES; l++) most[l] = -REAL_INF, least[l] = REAL_INF;
+    if (n < XENT_LANES) {
+        for (int l = 0; l < XENT_LANES; l++) few[l] = x[0];
+        memcpy(few, x, (size_t)n * sizeof(REAL));
+        x = few, n = XENT_LANES;
+    }
+    for (ptrdiff_t i = 0, end = n - XENT_LANES; i < n; i += XENT_LANES) {
+        const REAL *at = x + (i < end ? i : end); /* the last lanes overlap the ones before */
         for (int l = 0; l < XENT_LANES; l++) {
-            REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];
-            if (mode == SUM_IN_PLACE) journal[i + l] = v;
-            most[l] = v > most[l] ? v : most[l];
-            if (clamp)
-                v = v < floor ? floor : v; /* a NaN stays */
-            else
-                least[l] = v < least[l] ? v : least[l];
-            REAL term = NAME(add_exp)(v, offset, 1, &hi[l], &lo[LOW_LANE(l)]);
-            if (mode != SUM_ONLY) e[i + l] = term;
+            most[l] = at[l] > most[l] ? at[l] : most[l];
+            least[l] = at[l] < least[l] ? at[l] : least[l];
         }
     }
-    if (whole < n) {
-        REAL v[XENT_LANES], term[XENT_LANES];
-        const int left = (int)(n - whole);
-        for (int l = 0; l < XENT_LANES; l++) v[l] = floor;
-        memcpy(v, (mode == SUM_IN_PLACE ? e : x) + whole, (size_t)left * sizeof(REAL));
-        if (mode == SUM_IN_PLACE) memcpy(journal + whole, v, (size_t)left * sizeof(REAL));
-        for (int j = 0; j < left; j += XENT_TAIL_STEP)
-            for (int i = 0; i < XENT_TAIL_STEP; i++) {
-                const int l = j + i, counts = l < left;
-                REAL u = v[l];
-                const REAL high = counts ? u : -REAL_INF, low = counts ? u : REAL_INF;
-                most[l] = high > most[l] ? high : most[l];
-                least[l] = low < least[l] ? low : least[l];
-                u = u < floor ? floor : u;
-                term[l] = NAME(add_exp)(u, offset, counts, &hi[l], &lo[LOW_LANE(l)]);
-            }
-        if (mode != SUM_ONLY) memcpy(e + whole, term, (size_t)left * sizeof(REAL));
-    }
-    memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo), memcpy(out->most, most, sizeof most);
 #define EXTREMES(half)                                                      \
     for (int l = 0; l < half; l++) {                                        \
         most[l] = most[l + half] > most[l] ? most[l + half] : most[l];      \
@@ -89,44 +69,55 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, REAL *res
     }
     XENT_FOLD(EXTREMES)
 #undef EXTREMES
-    out->largest = most[0], out->smallest = least[0];
+    *largest = most[0], *smallest = least[0];
 }
 
-XENT_NOINLINE void NAME(sweep_sum)(const REAL *x, ptrdiff_t n, NAME(lanes) * out) {
-    NAME(sweep)(x, NULL, NULL, n, 0.0, PLAIN_LOW, SUM_ONLY, 0, out);
-}
-XENT_NOINLINE void NAME(sweep_store)(const REAL *x, REAL *e, ptrdiff_t n, NAME(lanes) * out) {
-    NAME(sweep)(x, e, NULL, n, 0.0, PLAIN_LOW, SUM_STORE, 0, out);
-}
-XENT_NOINLINE void NAME(sweep_in_place)(REAL *e, REAL *journal, ptrdiff_t n, NAME(lanes) * out) {
-    NAME(sweep)(NULL, e, journal, n, 0.0, PLAIN_LOW, SUM_IN_PLACE, 0, out);
-}
-/* The same for any maximum: offset and floor from it. e NULL: nothing is stored; x may not be e. */
-XENT_NOINLINE void NAME(sweep_guarded)(const REAL *x, REAL *e, ptrdiff_t n, double offset, REAL floor,
-                                       NAME(lanes) * out) {
-    if (e)
-        NAME(sweep)(x, e, NULL, n, offset, floor, SUM_STORE, 1, out);
-    else
-        NAME(sweep)(x, NULL, NULL, n, offset, floor, SUM_ONLY, 1, out);
-}
-
-/* The term as a kernel that stores terms would store it; what is dropped there is 0 here. */
-XENT_INLINE double NAME(stored)(REAL x, double offset, REAL floor) {
-    double hi = 0.0, lo = 0.0;
-    REAL term = NAME(add_exp)(x < floor ? floor : x, offset, 1, &hi, &lo);
-    return term < (REAL)DROPPED ? 0.0 : (double)term;
-}
-
-XENT_NOINLINE REAL NAME(largest)(const REAL *x, ptrdiff_t n) {
-    REAL most[XENT_LANES], m = -REAL_INF;
+/* One block, into lanes. mode and clamp are constants at every call; clamped, what is below floor counts as floor. */
+XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t n, REAL rounder, REAL sigma,
+                             REAL floor, int mode, int clamp, NAME(lanes) *restrict out) {
+    const REAL *from = mode == SUM_IN_PLACE ? e : x;
     const ptrdiff_t whole = n - n % XENT_LANES;
-    for (int l = 0; l < XENT_LANES; l++) most[l] = -REAL_INF;
-    for (ptrdiff_t i = 0; i < whole; i += XENT_LANES)
-        for (int l = 0; l < XENT_LANES; l++) most[l] = x[i + l] > most[l] ? x[i + l] : most[l];
-    for (ptrdiff_t i = whole; i < n; i++) m = x[i] > m ? x[i] : m;
-    for (int l = 0; l < XENT_LANES; l++) m = most[l] > m ? most[l] : m;
-    return m;
+    REAL hi[XENT_LANES], lo[XENT_LANES]; /* local arrays: compilers keep these in registers */
+    for (int l = 0; l < XENT_LANES; l++) hi[l] = sigma, lo[l] = 0;
+    for (ptrdiff_t i = 0; i < whole; i += XENT_LANES) {
+        /* What the next sweep for extremes will read is asked for: that sweep has little arithmetic to hide a wait; and
+         * the lines that terms are about to be stored to. */
+        for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {
+            __builtin_prefetch((const char *)(from + i + l) + XENT_AHEAD, mode == SUM_IN_PLACE);
+            if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1);
+        }
+        for (int l = 0; l < XENT_LANES; l++) {
+            REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];
+            if (clamp) v = v < floor ? floor : v; /* a NaN stays */
+            REAL term = NAME(add_exp)(v, rounder, 1, &hi[l], &lo[l]);
+            if (mode != SUM_ONLY) e[i + l] = term;
+        }
+    }
+    memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo);
+    for (ptrdiff_t i = whole; i < n; i += XENT_TAIL_STEP) {
+        const int left = n - i < XENT_TAIL_STEP ? (int)(n - i) : XENT_TAIL_STEP;
+        REAL *at_hi = out->hi + (i - whole), *at_lo = out->lo + (i - whole);
+        for (int l = 0; l < XENT_TAIL_STEP; l++) {
+            REAL v = l < left ? from[i + l] : floor;
+            if (clamp) v = v < floor ? floor : v;
+            REAL term = NAME(add_exp)(v, rounder, l < left, &at_hi[l], &at_lo[l]);
+            if (mode != SUM_ONLY && l < left) e[i + l] = term;
+        }
+    }
 }
+
+#define SWEEP(NAME_, MODE, CLAMP)                                                                                \
+    XENT_NOINLINE void NAME(NAME_)(const REAL *x, REAL *e, ptrdiff_t n, REAL rounder, REAL sigma, REAL floor, \
+                                   NAME(lanes) * out) {                                                          \
+        NAME(sweep)(x, e, n, rounder, sigma, floor, MODE, CLAMP, out);                                           \
+    }
+SWEEP(sweep_sum, SUM_ONLY, 0)
+SWEEP(sweep_sum_clamped, SUM_ONLY, 1)
+SWEEP(sweep_store, SUM_STORE, 0)
+SWEEP(sweep_store_clamped, SUM_STORE, 1)
+SWEEP(sweep_in_place, SUM_IN_PLACE, 0)
+SWEEP(sweep_in_place_clamped, SUM_IN_PLACE, 1)
+#undef SWEEP
 
 XENT_INLINE int NAME(has_nan)(const REAL *x, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++)
@@ -134,121 +125,113 @@ XENT_INLINE int NAME(has_nan)(const REAL *x, ptrdiff_t n) {
     return 0;
 }
 
+/* What the second sweep needs to know of the first. */
+typedef struct {
+    REAL rounder, floor, max; /* max: 0 for a far block, whose logits are taken relative to it */
+    int clamp;                /* some logit is below floor */
+} NAME(reduction);
+
+XENT_INLINE NAME(reduction) NAME(reduce_by)(REAL max, REAL min, headroom room, double *scale) {
+    const double n = fma((double)max, LOG2E, ROUNDER) - ROUNDER, offset = room.guard - n;
+    const REAL floor = max - (REAL)room.depth;
+    *scale = -offset;
+    return (NAME(reduction)){NAME(rounder)(offset), floor, max, min < floor};
+}
+
+/* The first sweep over a block. 0 where there is nothing to sweep again: all of *out is known, and its terms are 0. */
+static inline int NAME(block_start)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, NAME(reduction) * by,
+                                    rowsum *out) {
+    REAL max, min;
+    NAME(extremes)(x, n, &max, &min);
+    *out = (rowsum){.max = (double)max, .min = (double)min, .kind = ROW_FINITE};
+    if (max == -REAL_INF || max == REAL_INF) {
+        out->kind = NAME(has_nan)(x, n) ? ROW_NAN : max > 0 ? ROW_INFINITE : ROW_EMPTY;
+        if (e) memset(e, 0, (size_t)n * sizeof(REAL));
+        return 0;
+    }
+    out->far = fabs((double)max) > FAR;
+    *by = NAME(reduce_by)(out->far ? 0 : max, out->far ? min - max : min, room, &out->scale);
+    return 1;
+}
+
+/* The second sweep: x (n) -> lanes, terms to e (NULL: nowhere; x: in place). */
+static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, const NAME(reduction) * by,
+                                     NAME(lanes) * lanes) {
+    const REAL sigma = NAME(sigma)(room.guard);
+    if (!e)
+        (by->clamp ? NAME(sweep_sum_clamped) : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes);
+    else if (e == x)
+        (by->clamp ? NAME(sweep_in_place_clamped) : NAME(sweep_in_place))(NULL, e, n, by->rounder, sigma, by->floor,
+                                                                         lanes);
+    else
+        (by->clamp ? NAME(sweep_store_clamped) : NAME(sweep_store))(x, e, n, by->rounder, sigma, by->floor, lanes);
+}
+
 /* The lanes folded in halves. */
-XENT_INLINE wide NAME(fold)(double *hi, double *lo) {
+XENT_INLINE wide NAME(fold)(double *hi, REAL *lo) {
 #define SUMS(half) \
-    for (int l = 0; l < half; l++) NAME(fold_one)(&hi[l], &lo[LOW_LANE(l)], hi[l + half], lo[LOW_LANE(l + half)]);
+    for (int l = 0; l < half; l++) NAME(fold_one)(&hi[l], &lo[l], hi[l + half], lo[l + half]);
     XENT_FOLD(SUMS)
 #undef SUMS
     return NAME(folded)(hi[0], lo[0]);
 }
 
-/* The rest of a block whose largest term stands alone in a lane that has too little left for a difference: add the
- * other terms of that lane, as they are stored. */
-XENT_NOINLINE wide NAME(sharp_rest)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m,
-                                    double offset, REAL floor) {
-    const double largest_term = NAME(stored)(m, offset, floor);
-    NAME(lanes) work = *lanes;
-    double sum = 0.0;
-    int skipped = 0, lane = 0;
-    while (lane < XENT_LANES - 1 && lanes->most[lane] != m) lane++;
-    for (ptrdiff_t i = lane; i < n; i += XENT_LANES) {
-        double term = e ? (double)e[i] : NAME(stored)(x[i], offset, floor);
-        if (term < DROPPED) term = 0.0;
-        if (!skipped && term == largest_term)
-            skipped = 1;
-        else
-            sum += term;
-    }
-    work.hi[lane] = sum, work.lo[LOW_LANE(lane)] = 0.0;
-    return NAME(fold)(work.hi, work.lo);
+XENT_INLINE wide NAME(lanes_sum)(const NAME(lanes) * lanes, double sigma) {
+    double hi[XENT_LANES];
+    REAL lo[XENT_LANES];
+    for (int l = 0; l < XENT_LANES; l++) hi[l] = (double)lanes->hi[l] - sigma, lo[l] = lanes->lo[l];
+    return NAME(fold)(hi, lo);
 }
 
-/* The rest of a block that is small beside its largest term m, which is `top`: taken out of every lane whose largest it
- * is, and put back for all those lanes but one. */
-XENT_NOINLINE wide NAME(apart_rest)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m,
-                                    wide top, double offset, REAL floor) {
-    double hi[XENT_LANES], lo[LOW_LANES];
-    int ties = -1;
-    for (int l = 0; l < XENT_LANES; l++) {
-        const int holds = lanes->most[l] == m;
-        wide others = NAME(without)(lanes->hi[l], lanes->lo[LOW_LANE(l)], holds ? top.hi : 0.0, holds ? top.lo : 0.0);
-        hi[l] = others.hi, lo[LOW_LANE(l)] = others.lo;
-        ties += holds;
-    }
-    wide rest = NAME(fold)(hi, lo);
-    if (ties > 0) return wide_add(rest, wide_mul(top, (wide){(double)ties, 0.0}));
-    if (n > XENT_LANES && !(rest.hi >= SHARP * top.hi)) return NAME(sharp_rest)(lanes, x, e, n, m, offset, floor);
-    return rest;
-}
-
-/* The sum of a block without one copy of the largest term: a difference where enough is left for one. */
-XENT_INLINE wide NAME(rest_of)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, REAL m, wide top,
-                               double offset, REAL floor) {
-    double hi[XENT_LANES], lo[LOW_LANES];
-    memcpy(hi, lanes->hi, sizeof hi), memcpy(lo, lanes->lo, sizeof lo);
-    const wide sum = NAME(fold)(hi, lo), rest = NAME(without)(sum.hi, sum.lo, top.hi, top.lo);
-    if (rest.hi >= SHARP * top.hi) return rest;
-    return NAME(apart_rest)(lanes, x, e, n, m, top, offset, floor);
-}
-
-/* Sweep a block in the hope that it is plain: terms to e (NULL: nowhere; x: in place, x is then in the journal). */
-XENT_INLINE int NAME(plain_sweep)(const REAL *x, ptrdiff_t n, REAL *e, REAL *journal, NAME(lanes) * lanes) {
-    if (!e)
-        NAME(sweep_sum)(x, n, lanes);
-    else if (e == x)
-        NAME(sweep_in_place)(e, journal, n, lanes);
-    else
-        NAME(sweep_store)(x, e, n, lanes);
-    return lanes->largest <= PLAIN_HIGH && lanes->smallest >= PLAIN_LOW;
-}
-
-/* The sum of a block whose sweep was plain. */
-XENT_INLINE void NAME(plain_sum)(const NAME(lanes) * lanes, const REAL *x, const REAL *e, ptrdiff_t n, rowsum *out) {
-    const REAL m = lanes->largest;
-    *out = (rowsum){.max = (double)m, .min = (double)lanes->smallest, .kind = ROW_FINITE, .plain = 1};
-    out->top = NAME(exp_wide)(m, 0.0);
-    out->rest = NAME(rest_of)(lanes, x, e, n, m, out->top, 0.0, PLAIN_LOW);
-    if (out->rest.hi != out->rest.hi) out->kind = ROW_NAN;
-}
-
-/* The sum of a block that is not plain; x is not e. The terms as e^x 2^(GUARD - N), N from the block's maximum. */
-XENT_NOINLINE void NAME(guarded_sum)(const REAL *x, ptrdiff_t n, REAL *e, REAL *journal, rowsum *out) {
-    NAME(lanes) lanes;
-    REAL m = NAME(largest)(x, n);
-    *out = (rowsum){.max = (double)m, .min = -INFINITY, .kind = ROW_FINITE};
-    if (m == -REAL_INF || m == REAL_INF) {
-        out->kind = NAME(has_nan)(x, n) ? ROW_NAN : m > 0 ? ROW_INFINITE : ROW_EMPTY;
-        if (e) memset(e, 0, (size_t)n * sizeof(REAL));
-        return;
-    }
-    out->far = fabs((double)m) > FAR;
-    if (out->far) {
-        for (ptrdiff_t i = 0; i < n; i++) journal[i] = x[i] - m;
-        x = journal, m = 0;
-    }
-    const double offset = GUARD - rint((double)m * LOG2E);
-    const REAL floor = m - (REAL)DEEP;
-    out->scale = -offset;
-    NAME(sweep_guarded)(x, e, n, offset, floor, &lanes);
-    out->top = NAME(exp_wide)(m, offset);
-    out->rest = NAME(rest_of)(&lanes, x, e, n, m, out->top, offset, floor);
-    if (out->rest.hi != out->rest.hi) out->kind = ROW_NAN;
-}
-
-/* One block of a row: x[0..n) -> out; the terms to e unless it is NULL; e == x works in place.
- * journal has room for XENT_BLOCK logits. */
-static inline void NAME(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, REAL *journal, int *careful, rowsum *out) {
-    if (!*careful) {
-        NAME(lanes) lanes;
-        if (NAME(plain_sweep)(x, n, e, journal, &lanes)) {
-            NAME(plain_sum)(&lanes, x, e, n, out);
-            return;
+/* The rest of a block that is small beside its largest term: the terms below it, as they are stored, added anew. */
+XENT_NOINLINE wide NAME(sharp_rest)(const REAL *x, const REAL *e, ptrdiff_t n, const NAME(reduction) * by) {
+    double hi[XENT_LANES];
+    REAL lo[XENT_LANES], none = 0, lost = 0;
+    const REAL largest = NAME(add_exp)(by->max, by->rounder, 1, &none, &lost);
+    for (int l = 0; l < XENT_LANES; l++) hi[l] = 0.0, lo[l] = 0;
+    for (ptrdiff_t i = 0; i < n; i += XENT_LANES) {
+        const int left = n - i < XENT_LANES ? (int)(n - i) : XENT_LANES;
+        REAL term[XENT_LANES] = {0};
+        if (e)
+            memcpy(term, e + i, (size_t)left * sizeof(REAL));
+        else {
+            memcpy(term, x + i, (size_t)left * sizeof(REAL));
+            for (int l = 0; l < XENT_LANES; l++) {
+                REAL hi_ = 0, lo_ = 0, v = term[l] < by->floor ? by->floor : term[l];
+                term[l] = NAME(add_exp)(v, by->rounder, l < left, &hi_, &lo_);
+            }
         }
-        *careful = 1;
-    } else if (e == x)
-        memcpy(journal, x, (size_t)n * sizeof(REAL));
-    NAME(guarded_sum)(e == x ? journal : x, n, e, journal, out);
+        for (int l = 0; l < XENT_LANES; l++) {
+            const REAL counted = term[l] < (REAL)DROPPED || term[l] >= largest ? 0 : term[l];
+            NAME(fold_one)(&hi[l], &lo[l], (double)counted, 0);
+        }
+    }
+    return NAME(fold)(hi, lo);
+}
+
+/* A block's rest, given its sum, its largest term `top`, and that term as the sum has it; e NULL: the terms were not
+ * stored, and x has the logits. */
+XENT_INLINE void NAME(close_block)(wide sum, wide top, wide added, const NAME(reduction) * by, const REAL *x,
+                                   const REAL *e, ptrdiff_t n, rowsum *out) {
+    out->top = top;
+    out->rest = NAME(sub)(sum, added);
+    if (!(out->rest.hi >= SHARP * top.hi)) out->rest = NAME(sharp_rest)(x, e, n, by);
+    if (out->rest.hi != out->rest.hi) out->kind = ROW_NAN;
+}
+
+/* A whole block at once; `shifted` has room for a far one's x - max. */
+static inline void NAME(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, REAL *shifted,
+                                   NAME(lanes) * lanes, rowsum *out) {
+    NAME(reduction) by;
+    if (!NAME(block_start)(x, n, e, room, &by, out)) return;
+    if (out->far) {
+        for (ptrdiff_t i = 0; i < n; i++) shifted[i] = x[i] - (REAL)out->max;
+        x = shifted;
+    }
+    NAME(block_sweep)(x, n, e, room, &by, lanes);
+    NAME(close_block)
+    (NAME(lanes_sum)(lanes, (double)NAME(sigma)(room.guard)), NAME(exp_wide)(by.max, -out->scale),
+     NAME(added)(by.max, by.rounder), &by, x, e, n, out);
 }
 
 #ifndef XENT_ROWSUM_SCALAR
@@ -285,7 +268,6 @@ static inline void add_block(rowsum *row, const rowsum *block) {
     sum.rest = wide_add(rescaled(wide_add(low->rest, low->top), low, high), high->rest);
     sum.far = low->far || high->far;
     sum.min = row->min < block->min ? row->min : block->min;
-    sum.plain = row->plain && block->plain;
     *row = sum;
 }
 #endif

@@ -99,6 +99,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             k.mass[0] = NAME(targets_at)(&t, (ptrdiff_t)y, 1)[0].hi;
             k.z[0] = (double)NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, row), (ptrdiff_t)y);
             k.factor_hi[0] = factor.hi, k.factor_lo[0] = factor.lo;
+            NAME(make_room)(&w, p->z_loss == 0.0 ? fabs(factor.hi) * k.mass[0] : INFINITY);
             NAME(sum_rows)(&w, row, 1);
             NAME(label_rows)(&w, &k, 1, p->z_loss);
             loss = k.loss[0], lse = k.lse[0];

@@ -3,12 +3,11 @@
 #undef REAL_MIN
 #undef REAL_INF
 #undef REAL_FMA
-#undef LOW_LANES
-#undef LOW_LANE
 #undef MIN_EXPONENT
-#undef PLAIN_LOW
-#undef PLAIN_HIGH
 #undef GUARD
-#undef DEEP
+#undef GUARD_DEEP
+#undef DEPTH
 #undef DROPPED
 #undef SHARP
+#undef LOOK_GUARD
+#undef LOOK_DEPTH

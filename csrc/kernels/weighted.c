@@ -37,7 +37,7 @@ void KERNEL(weighted_logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrd
                         }
                     } else if (z == max)
                         at_max = wide_add(at_max, (wide){b[i], 0.0});
-                    else if (z - max > -DEEP / 2)
+                    else if (z - max > -LOOK_DEPTH / 2)
                         rest = wide_add(rest, wide_mul((wide){b[i], 0.0}, exp_f64(z - max, 0.0)));
                 }
                 if (pass == 1 && (nan || infinite != 0.0 || max == -INFINITY)) break;
