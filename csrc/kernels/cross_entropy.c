@@ -9,8 +9,11 @@
 #include "loss_row.h"
 
 static void NAME(label_logits)(const NAME(sweeper) * w, ptrdiff_t first, int n, const int64_t *y, double *z) {
-    for (int r = 0; r < n; r++)
-        z[r] = (double)NAME(read_element)(w->layout, w->x, row_of(w->layout, w->x, first + r), (ptrdiff_t)y[r]);
+    for (int r = 0; r < n; r++) {
+        char *row = row_of(w->layout, w->x, first + r);
+        z[r] = (double)(w->x->direct ? ((const REAL *)row)[y[r]]
+                                     : NAME(read_element)(w->layout, w->x, row, (ptrdiff_t)y[r]));
+    }
 }
 
 void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
@@ -19,6 +22,11 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     block_scale few[XENT_BLOCKS_ON_STACK];
     const int in_place = a->grad && a->grad->data == a->logits->data;
     wide total = {0.0, 0.0};
+    /* one weight and one factor for all rows */
+    const int alike =
+        (!p->sample_weight.data || !p->sample_weight.stride) && (!p->grad_loss.data || !p->grad_loss.stride);
+    const double common = alike ? entry(&p->sample_weight, 0, 1.0) : 1.0;
+    const wide common_factor = alike ? NAME(row_factor)(a, 0, common) : (wide){0.0, 0.0};
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
@@ -35,10 +43,11 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
                 break;
             }
             k.mass[r] = entry(&p->class_weight, y[r], 1.0);
-            weight[r] = entry(&p->sample_weight, first + r, 1.0);
-            const wide factor = NAME(row_factor)(a, first + r, weight[r]);
+            weight[r] = alike ? common : entry(&p->sample_weight, first + r, 1.0);
+            const wide factor = alike ? common_factor : NAME(row_factor)(a, first + r, weight[r]);
             k.factor_hi[r] = factor.hi, k.factor_lo[r] = factor.lo;
-            times = fmax(times, fabs(factor.hi) * k.mass[r]);
+            const double counted = fabs(factor.hi) * k.mass[r];
+            times = counted > times ? counted : times;
         }
         if (n) {
             NAME(make_room)(&w, times);
@@ -49,7 +58,10 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
             if (a->grad) NAME(scale_rows)(&w, n);
         }
         for (int r = 0; r < n; r++) {
-            if (a->grad) NAME(write_element)(&w, w.out_rows[r], y[r], NAME(rounded)(k.grad[r]));
+            if (a->grad && a->grad->direct)
+                ((REAL *)w.out_rows[r])[y[r]] = NAME(rounded)(k.grad[r]);
+            else if (a->grad)
+                NAME(write_element)(&w, w.out_rows[r], y[r], NAME(rounded)(k.grad[r]));
             NAME(put_row)(a, &w, first + r, r, weight[r], k.loss[r], k.lse[r], &total);
         }
         if (ignored) NAME(put_ignored)(a, &w, first + n++);

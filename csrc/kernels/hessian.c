@@ -18,13 +18,13 @@ static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdif
     NAME(sum_rows)(w, row, 1);
     w->out = out;
     char *x_row = w->x_rows[0];
-    const rowsum sum = w->sums[0];
+    const rowsum sum = sum_of(&w->batch, 0);
     if (sum.kind != ROW_FINITE) {
         NAME(row_fill)(w, out_row, (REAL)NAN);
         return;
     }
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
-    const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum, w->logs[0]) : 0.0),
+    const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum, w->batch.log_s[0]) : 0.0),
                two_zeta = {2.0 * zeta, 0.0};
     const wide grown = wide_add(mass, twice);
     const wide unit = wide_scale(wide_div(factor, v.total), 128.0); /* factor / total, lifted */

@@ -67,51 +67,48 @@ XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max,
     *grad = at_label.hi;
 }
 
-/* All rows of the last sum_rows, side by side; sets w->factors for scale_rows. */
+/* All rows of the last sum_rows, side by side; sets the factors for scale_rows. */
 static inline void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int rows, double zeta) {
-    double max[XENT_ROWS], top_hi[XENT_ROWS], top_lo[XENT_ROWS], rest_hi[XENT_ROWS], rest_lo[XENT_ROWS];
-    double offset[XENT_ROWS], at[XENT_ROWS], multiplier_hi[XENT_ROWS], multiplier_lo[XENT_ROWS];
-    int special = 0;
+    const row_batch *b = &w->batch;
+    double offset[XENT_ROWS], at[XENT_ROWS];
     const int padded = padded_rows(rows);
-    for (int r = rows; r < padded; r++) {
-        max[r] = offset[r] = at[r] = top_lo[r] = rest_hi[r] = rest_lo[r] = 0.0, top_hi[r] = 1.0;
-        k->z[r] = k->mass[r] = k->factor_hi[r] = k->factor_lo[r] = 0.0;
+    int special = !b->ordinary;
+    for (int r = rows; r < padded; r++) k->z[r] = k->mass[r] = k->factor_hi[r] = k->factor_lo[r] = 0.0;
+    for (int r = 0; r < padded; r++) {
+        const int near = k->z[r] > b->max[r] - w->room.depth;
+        special |= !near;
+        at[r] = near ? k->z[r] : 0.0, offset[r] = near ? -b->scale[r] : 0.0;
     }
-    for (int r = 0; r < rows; r++) {
-        const rowsum *sum = &w->sums[r];
-        max[r] = sum->max, offset[r] = -sum->scale;
-        top_hi[r] = sum->top.hi, top_lo[r] = sum->top.lo, rest_hi[r] = sum->rest.hi, rest_lo[r] = sum->rest.lo;
-        const int plain = sum->kind == ROW_FINITE && !sum->far && k->z[r] > sum->max - w->room.depth;
-        special |= !plain;
-        at[r] = plain ? k->z[r] : 0.0;
-        if (!plain) offset[r] = 0.0;
-    }
+    for (int r = 0; r < padded && !b->ordinary; r++)
+        if (r >= rows || b->kind[r] != ROW_FINITE || b->far[r]) at[r] = offset[r] = 0.0;
     for (int r = 0; r < padded; r++) {
         const wide term = NAME(exp_wide)((REAL)at[r], offset[r]);
         wide multiplier;
         NAME(label_core)
-        ((wide){top_hi[r], top_lo[r]}, (wide){rest_hi[r], rest_lo[r]}, w->logs[r], max[r], k->z[r], term, k->mass[r],
-         zeta, (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &multiplier);
-        multiplier_hi[r] = multiplier.hi, multiplier_lo[r] = multiplier.lo;
+        ((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]}, b->log_s[r], b->max[r], k->z[r],
+         term, k->mass[r], zeta, (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r],
+         &multiplier);
+        w->factor_hi[r] = multiplier.hi, w->factor_lo[r] = multiplier.lo;
     }
-    for (int r = 0; r < rows; r++) w->factors[r] = (wide){multiplier_hi[r], multiplier_lo[r]};
     for (int r = 0; r < rows && special; r++) {
-        const rowsum *sum = &w->sums[r];
+        const rowsum sum = sum_of(b, r);
         const double z = k->z[r];
-        if (sum->kind != ROW_FINITE) {
-            k->lse[r] = NAME(row_lse)(sum, 0.0), k->grad[r] = NAN;
-            k->loss[r] = sum->kind != ROW_INFINITE          ? NAN
+        if (sum.kind != ROW_FINITE) {
+            k->lse[r] = NAME(row_lse)(&sum, 0.0), k->grad[r] = NAN;
+            k->loss[r] = sum.kind != ROW_INFINITE           ? NAN
                          : k->mass[r] == 0.0 && zeta == 0.0 ? 0.0
                                                             : INFINITY - (z > 0 ? z : 0.0);
-        } else if (sum->far || !(z > sum->max - w->room.depth)) {
-            const wide term = !sum->far       ? (wide){0.0, 0.0}
-                              : z == sum->max ? sum->top
-                                              : wide_mul(sum->top, far_factor(z, sum->max));
+        } else if (sum.far || !(z > sum.max - w->room.depth)) {
+            const wide term = !sum.far       ? (wide){0.0, 0.0}
+                              : z == sum.max ? sum.top
+                                             : wide_mul(sum.top, far_factor(z, sum.max));
+            wide multiplier;
             NAME(label_core)
-            (sum->top, sum->rest, w->logs[r], sum->max, z, term, k->mass[r], zeta,
-             (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &w->factors[r]);
+            (sum.top, sum.rest, b->log_s[r], sum.max, z, term, k->mass[r], zeta,
+             (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &multiplier);
+            w->factor_hi[r] = multiplier.hi, w->factor_lo[r] = multiplier.lo;
             if (k->loss[r] == INFINITY && z > -INFINITY && k->mass[r] < 1.0) /* the product need not overflow */
-                k->loss[r] = 4.0 * k->mass[r] * (0.25 * sum->max - 0.25 * z) + zeta * k->lse[r] * k->lse[r];
+                k->loss[r] = 4.0 * k->mass[r] * (0.25 * sum.max - 0.25 * z) + zeta * k->lse[r] * k->lse[r];
         }
     }
 }

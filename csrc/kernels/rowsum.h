@@ -106,10 +106,10 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
     }
 }
 
-#define SWEEP(NAME_, MODE, CLAMP)                                                                                \
+#define SWEEP(NAME_, MODE, CLAMP)                                                                             \
     XENT_NOINLINE void NAME(NAME_)(const REAL *x, REAL *e, ptrdiff_t n, REAL rounder, REAL sigma, REAL floor, \
-                                   NAME(lanes) * out) {                                                          \
-        NAME(sweep)(x, e, n, rounder, sigma, floor, MODE, CLAMP, out);                                           \
+                                   NAME(lanes) * out) {                                                       \
+        NAME(sweep)(x, e, n, rounder, sigma, floor, MODE, CLAMP, out);                                        \
     }
 SWEEP(sweep_sum, SUM_ONLY, 0)
 SWEEP(sweep_sum_clamped, SUM_ONLY, 1)
@@ -162,7 +162,7 @@ static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headro
         (by->clamp ? NAME(sweep_sum_clamped) : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes);
     else if (e == x)
         (by->clamp ? NAME(sweep_in_place_clamped) : NAME(sweep_in_place))(NULL, e, n, by->rounder, sigma, by->floor,
-                                                                         lanes);
+                                                                          lanes);
     else
         (by->clamp ? NAME(sweep_store_clamped) : NAME(sweep_store))(x, e, n, by->rounder, sigma, by->floor, lanes);
 }

@@ -15,8 +15,8 @@
 static void NAME(soft_row)(NAME(sweeper) * w, NAME(targets) * t, char *out_row, double zeta, wide factor, double *loss,
                            double *lse) {
     const ptrdiff_t classes = w->layout->classes;
-    const rowsum sum = w->sums[0];
-    const double log_s = w->logs[0];
+    const rowsum sum = sum_of(&w->batch, 0);
+    const double log_s = w->batch.log_s[0];
     char *x_row = w->x_rows[0];
     *lse = NAME(row_lse)(&sum, log_s);
     const int finite = sum.kind == ROW_FINITE;

@@ -16,8 +16,14 @@ void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t las
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
-        for (int r = 0; r < n; r++)
-            ((REAL *)a->row_out)[first + r] = NAME(rounded)(NAME(row_lse)(&w.sums[r], w.logs[r]));
+        for (int r = 0; r < n; r++) {
+            const double lse = w.batch.max[r] + w.batch.log_s[r];
+            ((REAL *)a->row_out)[first + r] = NAME(rounded)(lse);
+        }
+        for (int r = 0; r < n && !w.batch.ordinary; r++) {
+            const rowsum sum = sum_of(&w.batch, r);
+            ((REAL *)a->row_out)[first + r] = NAME(rounded)(NAME(row_lse)(&sum, w.batch.log_s[r]));
+        }
     }
     NAME(sweeper_stop)(&w, few);
 }
@@ -29,8 +35,12 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
-        for (int r = 0; r < n; r++)
-            w.factors[r] = NAME(div)((wide){1.0, 0.0}, NAME(add)(w.sums[r].top, w.sums[r].rest));
+        for (int r = 0, padded = padded_rows(n); r < padded; r++) {
+            const row_batch *b = &w.batch;
+            const wide total = NAME(add)((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]});
+            const wide unit = NAME(div)((wide){1.0, 0.0}, total);
+            w.factor_hi[r] = unit.hi, w.factor_lo[r] = unit.lo;
+        }
         NAME(scale_rows)(&w, n);
     }
     NAME(sweeper_stop)(&w, few);
@@ -43,9 +53,9 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
     for (ptrdiff_t row = first; row < last; row++) {
         char *out_row = row_of(a->layout, a->out, row);
         NAME(sum_rows)(&w, row, 1);
-        const rowsum *sum = &w.sums[0];
-        const int finite = sum->kind == ROW_FINITE, nan = sum->kind == ROW_NAN || sum->kind == ROW_EMPTY;
-        const double max = finite ? sum->max : 0.0, log_s = finite ? w.logs[0] : nan ? NAN : INFINITY;
+        const enum row_kind kind = w.batch.kind[0];
+        const int finite = kind == ROW_FINITE, nan = kind == ROW_NAN || kind == ROW_EMPTY;
+        const double max = finite ? w.batch.max[0] : 0.0, log_s = finite ? w.batch.log_s[0] : nan ? NAN : INFINITY;
         for (ptrdiff_t start = 0; start < a->layout->classes; start += XENT_BLOCK) {
             const ptrdiff_t n = a->layout->classes - start < XENT_BLOCK ? a->layout->classes - start : XENT_BLOCK;
             const REAL *x = NAME(logits_at)(&w, w.x_rows[0], start, n);

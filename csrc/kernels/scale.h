@@ -1,0 +1,183 @@
+/* The terms of rows scaled out, and results below the smallest normal number made 0. Included once per dtype, in row.h.
+ */
+
+/* Round once; below the smallest normal number, 0. */
+XENT_INLINE REAL NAME(rounded)(double v) {
+    return fabs(v) < REAL_MIN ? (REAL)0 : (REAL)v;
+}
+
+/* e <- e d 2^k, rounded once: d in two parts of the dtype. The product is formed 2^shift too large, so that what falls
+ * below the smallest normal number is seen and made 0 before any subnormal could arise. */
+XENT_INLINE void NAME(scale_terms)(REAL *restrict e, ptrdiff_t n, REAL d_hi, REAL d_lo, REAL least, REAL down,
+                                   REAL down2, int mode) {
+    /* Whole lines after a first few: a store across two lines costs twice. */
+    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)e % XENT_LINE / sizeof(REAL)), head = before < n ? before : n;
+    for (ptrdiff_t i = 0, end = head; i < n; end = n)
+        for (; i < end; i++) {
+            REAL v = REAL_FMA(e[i], d_hi, e[i] * d_lo);
+            if (mode > 0) v = v < least ? (REAL)0 : v * down;
+            if (mode > 1) v *= down2;
+            e[i] = v;
+        }
+}
+XENT_NOINLINE void NAME(scale_plain)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo) {
+    NAME(scale_terms)(e, n, d_hi, d_lo, 0, 0, 0, 0);
+}
+XENT_NOINLINE void NAME(scale_flushing)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo, REAL least, REAL down) {
+    NAME(scale_terms)(e, n, d_hi, d_lo, least, down, 0, 1);
+}
+XENT_NOINLINE void NAME(scale_twice)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo, REAL least, REAL down, REAL down2) {
+    NAME(scale_terms)(e, n, d_hi, d_lo, least, down, down2, 2);
+}
+
+/* d in two parts of the dtype; the low one without the bits that could make a product with it subnormal. */
+XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
+    *hi = (REAL)d.hi;
+    double rest = (d.hi - (double)*hi) + d.lo;
+    *lo = fabs(rest) < 0x1p-70 * fabs(d.hi) || (sizeof(REAL) == 4 && fabs(rest) < 0x1p-40 * fabs(d.hi)) ? (REAL)0
+                                                                                                        : (REAL)rest;
+}
+
+/* Whether no product of the terms of a row, stored in this scale, with d can come near the smallest normal number, with
+ * room for the low part of d. */
+XENT_INLINE int NAME(is_safe)(double min, double scale, double d) {
+    const double size = fabs(d), low_bits = sizeof(REAL) == 4 ? 42.0 : 124.0;
+    return size > REAL_MIN * power_of_two((int)low_bits) && size < 0x1p60 &&
+           min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0;
+}
+
+/* Whether the largest logit of a finite row has p > 1/2. Its term, rounded when it was stored, would then bring p to the
+ * wrong side of 1: it is scaled from `top` instead. */
+XENT_INLINE int NAME(is_likely)(const rowsum *sum) {
+    return sum->rest.hi < sum->top.hi;
+}
+
+XENT_INLINE REAL NAME(scaled_top)(const rowsum *sum, wide d) {
+    return NAME(rounded)(NAME(mul)(d, sum->top).hi);
+}
+
+/* Where in e[0..n) the term of the block's largest logit is. */
+static inline ptrdiff_t NAME(place_of_largest)(const REAL *e, ptrdiff_t n, const block_scale *block) {
+    REAL hi = 0, lo = 0;
+    const REAL largest = NAME(add_exp)(block->far ? 0 : (REAL)block->max, NAME(rounder)(-block->scale), 1, &hi, &lo);
+    for (ptrdiff_t i = 0; i < n; i += XENT_LANES) {
+        const ptrdiff_t at = i + XENT_LANES <= n ? i : n < XENT_LANES ? 0 : n - XENT_LANES;
+        int found = 0;
+        for (int l = 0; l < XENT_LANES; l++) found |= at + l < n && e[at + l] == largest;
+        for (int l = 0; l < XENT_LANES && found; l++)
+            if (at + l < n && e[at + l] == largest) return at + l;
+    }
+    return -1;
+}
+
+/* Scale the stored terms of row r of the last sum_rows, which is finite, by d: e^x / sum * g for d = g / total. */
+static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
+    const rowsum its = sum_of(&w->batch, r), *sum = &its;
+    char *out_row = w->out_rows[r];
+    const ptrdiff_t classes = w->layout->classes;
+    for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
+        const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+        REAL *e = (REAL *)out_row + start, hi, lo;
+        if (!w->out->direct) {
+            gather_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
+            e = w->terms;
+        }
+        if (w->side_by_side)
+            for (ptrdiff_t c = 0; c < n; c++) e[c] = w->columns[c][r];
+        const block_scale whole_row = {sum->max, sum->scale, sum->far};
+        const block_scale *block = classes <= XENT_BLOCK ? &whole_row : &w->blocks[b];
+        const ptrdiff_t likely =
+            NAME(is_likely)(sum) && block->max == sum->max ? NAME(place_of_largest)(e, n, block) : -1;
+        const wide there = block->scale == sum->scale ? d : wide_scale(d, block->scale - sum->scale);
+        if (!sum->far && NAME(is_safe)(sum->min, block->scale, there.hi)) {
+            NAME(split)(there, &hi, &lo);
+            NAME(scale_plain)(e, n, hi, lo);
+        } else {
+            /* d 2^(block scale - row scale) = f 2^k with 1/4 <= |f| < 1/2 */
+            wide f = d;
+            double k = 0.0;
+            if (!sum->far && !block->far)
+                k = block->scale - sum->scale;
+            else {
+                rowsum from = {.max = block->max, .scale = block->scale, .far = block->far};
+                from.top = block->far ? (wide){power_of_two((int)w->room.guard), 0.0}
+                                      : NAME(exp_wide)((REAL)block->max, -block->scale);
+                f = rescaled(d, &from, sum);
+            }
+            const double magnitude = fabs(f.hi);
+            const int exponent = magnitude > 0.0 ? exponent_of(magnitude) + 2 : 0;
+            f = wide_scale(f, -exponent), k += exponent;
+            /* shift = -k; what was dropped when stored is dropped here too */
+            const double shift = -k, top = sizeof(REAL) == 4 ? 126.0 : 1022.0;
+            const double least = scale_by(1.0, fmax(fmin(MIN_EXPONENT + shift, top), MIN_EXPONENT + 1.0));
+            const double dropped = DROPPED * fabs(f.hi), bound = least > dropped ? least : dropped;
+            const double once = fmin(shift, top);
+            const REAL sign = f.hi < 0.0 ? (REAL)-1 : (REAL)1;
+            if (f.hi < 0.0) f.hi = -f.hi, f.lo = -f.lo;
+            NAME(split)(f, &hi, &lo);
+            if (!(magnitude > 0.0) || MIN_EXPONENT + shift > top)
+                memset(e, 0, (size_t)n * sizeof(REAL));
+            else if (shift <= top)
+                NAME(scale_flushing)(e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -once));
+            else {
+                const double half = floor(shift / 2.0);
+                NAME(scale_twice)
+                (e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -half), (REAL)scale_by(1.0, half - shift));
+            }
+        }
+        if (likely >= 0) e[likely] = NAME(scaled_top)(sum, d);
+        if (!w->out->direct) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
+    }
+}
+
+/* The same for a result formed 2^128 too large, so that no step before the last comes near a subnormal. */
+XENT_INLINE REAL NAME(lowered)(double v) {
+    return fabs(v) < REAL_MIN * 0x1p128 ? (REAL)0 : (REAL)(v * 0x1p-128);
+}
+
+static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) {
+    for (ptrdiff_t i = 0; i < w->layout->classes; i++)
+        memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
+}
+
+/* The terms of the last narrow_sums scaled by their factors, all of them safely, and put in their rows. */
+static inline void NAME(narrow_scale)(NAME(sweeper) * w, int rows) {
+    const int classes = (int)w->layout->classes;
+    const row_batch *b = &w->batch;
+    REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS];
+    const int padded = padded_rows(rows);
+    for (int r = padded; r < XENT_ROWS; r++) hi[r] = lo[r] = likely[r] = 0, largest[r] = -1;
+    for (int r = 0; r < padded; r++) {
+        REAL h = 0, l = 0;
+        const REAL term = NAME(add_exp)(w->by_max[r], w->by_rounder[r], 1, &h, &l);
+        const wide d = {w->factor_hi[r], w->factor_lo[r]};
+        largest[r] = b->rest_hi[r] < b->top_hi[r] ? term : (REAL)-1; /* no term is negative */
+        likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
+        NAME(split)(d, &hi[r], &lo[r]);
+    }
+    for (int c = 0; c < classes; c++)
+        for (int r = 0; r < XENT_ROWS; r++) {
+            const REAL e = w->columns[c][r], v = REAL_FMA(e, hi[r], e * lo[r]);
+            w->columns[c][r] = e == largest[r] ? likely[r] : v;
+        }
+    for (int r = 0; r < rows; r++) {
+        REAL *out = (REAL *)w->out_rows[r];
+        for (int c = 0; c < classes; c++) out[c] = w->columns[c][r];
+    }
+}
+
+/* Scale the terms of the rows of the last sum_rows by their factors; NaN where a row is not finite. */
+static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows) {
+    const row_batch *b = &w->batch;
+    int together = w->side_by_side && b->ordinary;
+    for (int r = 0; r < rows && together; r++) together = NAME(is_safe)(b->min[r], b->scale[r], w->factor_hi[r]);
+    if (together) {
+        NAME(narrow_scale)(w, rows);
+        return;
+    }
+    for (int r = 0; r < rows; r++)
+        if (b->kind[r] == ROW_FINITE)
+            NAME(row_scale)(w, r, (wide){w->factor_hi[r], w->factor_lo[r]});
+        else
+            NAME(row_fill)(w, w->out_rows[r], (REAL)NAN);
+}
