@@ -83,7 +83,11 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
         /* What the next sweep for extremes will read is asked for: that sweep has little arithmetic to hide a wait; and
          * the lines that terms are about to be stored to. */
         for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {
-            __builtin_prefetch((const char *)(from + i + l) + XENT_AHEAD, mode == SUM_IN_PLACE);
+            const char *ahead = (const char *)(from + i + l) + XENT_AHEAD;
+            if (mode == SUM_IN_PLACE)
+                __builtin_prefetch(ahead, 1);
+            else
+                __builtin_prefetch(ahead, 0);
             if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1);
         }
         for (int l = 0; l < XENT_LANES; l++) {

@@ -172,7 +172,7 @@ def cross_entropy_with_grad(
     >>> import xent
     >>> loss, grad = xent.cross_entropy_with_grad(np.array([[0.0, -20.0, -25.0]], np.float32), [0])
     >>> print(f"{loss:.3e}", grad)
-    2.075e-09 [[-2.0750415e-09  2.0611537e-09  1.3887944e-11]]
+    2.075e-09 [[-2.0750417e-09  2.0611537e-09  1.3887944e-11]]
     """
     problem = checked(
         logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer

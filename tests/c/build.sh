@@ -9,6 +9,7 @@ build_c() {
     local target arch tiers flags objects=() jobs=() tier name job source
     target=$($cc -dumpmachine)
     flags=$(sed -n 's/^set(kernel_flags \(.*\))$/\1/p' "$root/CMakeLists.txt")
+    [[ $cc == *clang* ]] || flags+=$(sed -n 's|^ *list(APPEND kernel_flags \(-[^)]*\)).*$| \1|p' "$root/CMakeLists.txt")
     case $target in
         x86_64*) arch=XENT_X86 tiers=$(sed -n 's/^ *add_tier(\(.*-march=x86-64.*\))$/\1/p' "$root/CMakeLists.txt") ;;
         aarch64*) arch=XENT_NEON tiers=$(sed -n 's/^ *add_tier(\(neon.*\))$/\1/p' "$root/CMakeLists.txt") ;;
