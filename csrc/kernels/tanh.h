@@ -39,7 +39,7 @@ XENT_INLINE tanh_and_slope tanh_of(wide u, int exact) {
         const double grown = fma(r * r, q, r), m = fma(scale, grown, scale - 1.0), inverse = 1.0 / (2.0 + m);
         return (tanh_and_slope){{-m * inverse, 0.0}, flat ? 0.0 : fma(four, grown, four) * inverse * inverse};
     }
-    const wide grown = fast_two_sum(r, fma(r * r, q, fma(c, r, c))); /* e^r - 1 */
+    const wide grown = fast_two_sum(r, fma(r * r, q, fma(c, fma(r * r, q, r), c))); /* e^(r + c) - 1 */
     const wide one = two_sum(-1.0, scale), m = two_sum(one.hi, scale * grown.hi);
     const double m_lo = m.lo + (one.lo + scale * grown.lo);
     const wide below = two_sum(2.0, m.hi), sum = {below.hi, below.lo + m_lo};

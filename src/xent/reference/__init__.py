@@ -9,6 +9,8 @@ Read `reductions` first (softmax and the log-sum-exp), then `losses` and `sigmoi
 arithmetic, `_batch` takes a batch apart into rows.
 """
 
+from xent.reference.linear_cross_entropy import DenseGrads, linear_cross_entropy, linear_cross_entropy_with_grad
+from xent.reference.logsumexp_state import LogSumExpState
 from xent.reference.losses import (
     cross_entropy,
     cross_entropy_grad,
@@ -20,11 +22,15 @@ from xent.reference.reductions import log_softmax, logsumexp, softmax
 from xent.reference.sigmoid import sigmoid_cross_entropy, sigmoid_cross_entropy_with_grad
 
 __all__ = [
+    "DenseGrads",
+    "LogSumExpState",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_hessian_diag",
     "cross_entropy_hvp",
     "cross_entropy_with_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
     "log_softmax",
     "logsumexp",
     "sigmoid_cross_entropy",
