@@ -5,10 +5,10 @@
     python benchmarks/linear.py --plot linear.png --json linear.json
     python benchmarks/linear.py --shapes 1024,768,32000 --rounds 5 --check
 
-float32, class indices. Loss and gradients are timed beside the three products with full logits, `np.matmul` with `out=`:
-x W^T, dz W, dz^T x. The loss alone is timed beside its one product, made in blocks of rows of 64 MiB of logits. Both take
-turns in one process; the figure is the median over the rounds of the quotient of one round. The result is compared with
-float64 arithmetic before it is timed; a wrong one stops the program.
+float32, class indices. Loss and gradients are timed beside the three products with full logits, `np.matmul` with
+`out=`: x W^T, dz W, dz^T x. The loss alone is timed beside its one product, made in blocks of rows of 64 MiB of
+logits. Both take turns in one process; the figure is the median over the rounds of the quotient of one round. The
+result is compared with float64 arithmetic before it is timed; a wrong one stops the program.
 
 Memory is the growth of the resident set's peak during one call, the first one of a process of its own, in which
 inputs and gradients are resident: what BLAS keeps for itself counts too. `--check`: exit status 1 if a limit is
@@ -61,7 +61,9 @@ def main() -> int:
         print(json.dumps(worker(name, what, tuple(map(int, shape)), args.threads)))
         return 0
     config = runtime.config()
-    print(f"xent {xent.__version__}, tier {config['tier']}, NumPy {np.__version__}, {cpu_name()}, {args.threads} threads")
+    print(
+        f"xent {xent.__version__}, tier {config['tier']}, NumPy {np.__version__}, {cpu_name()}, {args.threads} threads"
+    )
     print(f"products added by: {config['accumulation']}")
     xent.set_num_threads(args.threads)
     report: dict[str, Any] = {"config": config, "cpu": cpu_name(), "threads": args.threads}

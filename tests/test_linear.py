@@ -374,7 +374,7 @@ def test_a_blas_that_fails_its_trial_is_not_used():
 
 def test_max_bytes_bounds_the_scratch():
     """Of a call with outputs given: 1.2 times the limit and 200 KiB for everything else."""
-    x, weight, bias, labels = layer((300, 8, 20_000), np.float32)
+    x, weight, _, labels = layer((300, 8, 20_000), np.float32)
     out = [np.zeros_like(a) for a in (x, weight)]
     for limit in (100_000, 10**6, 5 * 10**6):
         for options in ({}, {"ignore_index": 3}):
@@ -391,12 +391,12 @@ def test_max_bytes_bounds_the_scratch():
 def test_steps():
     x, weight, bias, labels = layer((100, 4, 1000), np.float32)
     options = None, None, 0.0, None, 0.0, "sum", None
-    made = _linear.prepare(x, weight, labels, bias, 1.0, None, 4 * 1000 * 40, False, options)
-    assert _linear.row_step(made, 100) == 34  # three blocks; 48 would not fit
-    made.max_bytes = 4 * 1000 * 60
-    assert _linear.row_step(made, 100) == 50
-    made.max_bytes = 4 * 1000 * 64
-    assert _linear.row_step(made, 100) == 64
+    made = _linear.prepare(x, weight, labels, bias, 1.0, None, 1, False, options)
+    assert _linear.line(1000, made.dtype) == 1008  # whole cache lines
+    assert _linear.line(1024, made.dtype) == 1040  # and no whole pages
+    for rows, step in ((40, 34), (60, 50), (64, 64), (1000, 100)):  # 48 rows for three blocks would not fit in 40
+        made.max_bytes = 4 * 1008 * rows
+        assert _linear.row_step(made, 100) == step
     made.max_bytes = 1
     assert _linear.row_step(made, 100) == 1
     assert _linear.tile_steps(made, 100) == (1, 64)

@@ -20,7 +20,11 @@ def bad_row(first, last):
     ("change", "error", "text"),
     [
         ({"weight": np.ones(4)}, ValueError, r"weight must have shape \(classes, features\); got shape \(4,\)"),
-        ({"weight": np.ones((6, 5))}, ValueError, r"x must have shape \(..., 5\), as weight has \(6, 5\); got \(3, 4\)"),
+        (
+            {"weight": np.ones((6, 5))},
+            ValueError,
+            r"shape \(..., 5\), as weight has \(6, 5\); got \(3, 4\)",
+        ),
         ({"x": np.float64(1)}, ValueError, r"x must have shape \(..., 4\)"),
         ({"x": np.ones((3, 4), complex)}, TypeError, "x must be real"),
         ({"x": np.ones((3, 4), np.float32)}, TypeError, "x and weight must have one dtype; got float32 and float64"),
@@ -32,8 +36,16 @@ def bad_row(first, last):
         ({"targets": [True, False, True]}, TypeError, "got dtype bool"),
         ({"targets": Q[:, :5]}, ValueError, r"shape \(3, 6\); got shape \(3, 5\)"),
         ({"targets": -Q}, ValueError, "target probability -0.5 in row 0"),
-        ({"targets": lambda a, b: Q[a:b, :2]}, ValueError, r"targets\(0, 3\) must return shape \(3, 6\), got shape \(3, 2\)"),
-        ({"targets": lambda a, b: Y[a:b]}, TypeError, r"targets\(0, 3\) must return float32 or float64, got dtype int64"),
+        (
+            {"targets": lambda a, b: Q[a:b, :2]},
+            ValueError,
+            r"targets\(0, 3\) must return shape \(3, 6\), got shape \(3, 2\)",
+        ),
+        (
+            {"targets": lambda a, b: Y[a:b]},
+            TypeError,
+            r"\(0, 3\) must return float32 or float64, got dtype",
+        ),
         ({"targets": bad_row}, ValueError, "target probability -1.0 in row 2: probabilities must be finite"),
         ({"targets": bad_row, "max_bytes": 1}, ValueError, "target probability -1.0 in row 2"),
         ({"targets": bad_row, "ignore_index": 1}, ValueError, "ignore_index goes with class indices"),

@@ -1,5 +1,6 @@
 """logsumexp in parts: the bits of the whole however it is grouped, and what is refused."""
 
+import inspect
 import pickle
 
 import numpy as np
@@ -134,6 +135,15 @@ def test_reference():
     np.testing.assert_allclose(ours.value(), theirs.value(), rtol=1e-15)
     with pytest.raises(ValueError, match="class 4 is in both"):
         theirs.merge(late)
+
+
+@pytest.mark.parametrize("name", ["update", "merge", "value"])
+def test_methods_are_the_reference_s(name):
+    ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (LogSumExpState, reference.LogSumExpState))
+    assert list(ours.parameters) == list(theirs.parameters)
+    for parameter in ours.parameters:
+        assert ours.parameters[parameter].default == theirs.parameters[parameter].default
+    assert inspect.getdoc(getattr(LogSumExpState, name))
 
 
 def test_refused():

@@ -18,7 +18,20 @@ def values(dtype):
     info = np.finfo(dtype)
     rng = np.random.default_rng(0)
     found = [*rng.normal(0, 1, 300), *rng.normal(0, 40, 300), *np.exp(rng.uniform(-60, 60, 300))]
-    found += [0.0, info.tiny, info.tiny * 3, info.eps, 2.0**-30, 2.0**-29, 9.01, 19.06, 354.0, 355.0, 400.0, info.max / 4]
+    found += [
+        0.0,
+        info.tiny,
+        info.tiny * 3,
+        info.eps,
+        2.0**-30,
+        2.0**-29,
+        9.01,
+        19.06,
+        354.0,
+        355.0,
+        400.0,
+        info.max / 4,
+    ]
     found = np.array(found, dtype)
     return np.concatenate([found, -found])
 
@@ -88,7 +101,9 @@ def test_loss_and_gradient(shape, kind, dtype, tier):
     assert (own == grad).all()
 
 
-@pytest.mark.parametrize("case", [c for c in cases.special_rows(np.float32) if len(c.logits) < 300], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "case", [c for c in cases.special_rows(np.float32) if len(c.logits) < 300], ids=lambda c: c.name
+)
 def test_infinities_and_nan(case):
     """An infinite logit is capped, with slope 0; a NaN makes its row NaN."""
     z = case.logits[None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -71,16 +72,13 @@ Gemm = Callable[[int, int, int, int, int, Array, Array, Array], None]
 @functools.cache
 def _gemm(kind: str) -> tuple[str, Gemm] | None:
     """The gemm of NumPy's BLAS for "s" or "d", with its name; None where it is not found or fails its trial."""
+    module = sys.modules.get("numpy._core._multiarray_umath") or sys.modules.get("numpy.core._multiarray_umath")
+    path = getattr(module, "__file__", None)
+    if path is None:
+        return None
     try:
-        from numpy._core import _multiarray_umath as module
-    except ImportError:  # NumPy 1
-        try:
-            from numpy.core import _multiarray_umath as module  # type: ignore[no-redef]
-        except ImportError:
-            return None
-    try:
-        library = ctypes.CDLL(str(module.__file__))
-    except (OSError, AttributeError):
+        library = ctypes.CDLL(path)
+    except OSError:
         return None
     for name, integer in _NAMES:
         function = getattr(library, name.format(kind), None)

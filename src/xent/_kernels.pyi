@@ -27,7 +27,7 @@ def cross_entropy(
     lse_rows: _Array | None,
     softcap: float = 0.0,
 ) -> _Scalar | _Fault: ...
-def loss_block(
+def loss_block(  # the vectors and numbers in the order of xent.h
     logits: _Array,
     labels: _Array | None,
     probabilities: _Array | None,

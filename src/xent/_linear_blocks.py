@@ -1,7 +1,7 @@
 """The blocks of a linear layer with cross-entropy: logits made, used and forgotten.
 
-    whole rows:  z = x_b W^T;  losses, dz in place of z;  dx_b = dz W;  dW += dz^T x_b;  db += sum_b dz
-    tiles:       for all tiles of classes z = x_b W_t^T, the rows' sums;  then for all tiles again z, dz, dx, dW, db
+whole rows:  z = x_b W^T;  losses, dz in place of z;  dx_b = dz W;  dW += dz^T x_b;  db += sum_b dz
+tiles:       for all tiles of classes z = x_b W_t^T, the rows' sums;  then for all tiles again z, dz, dx, dW, db
 """
 
 from __future__ import annotations
@@ -14,11 +14,26 @@ import numpy as np
 from xent import _kernels
 from xent._arrays import Array
 from xent._blas import add_product
-from xent._linear import FEW_ROWS, Problem, Rows, block_of_targets, numbers, of_rows, part, row_step, runs, tile_steps
+from xent._linear import (
+    FEW_ROWS,
+    Problem,
+    Rows,
+    block_of_targets,
+    line,
+    numbers,
+    of_rows,
+    part,
+    row_step,
+    runs,
+    tile_steps,
+)
 from xent.dense import DenseGrads
 
 # Products with W are made this many classes at a time where they go to W's gradient: BLAS keeps buffers by their size.
 SLAB_CLASSES = 8192
+
+# class_weight, sample_weight, label_smoothing, z_loss, divisor, bias, softcap, grad_loss
+Options = tuple[Array | None, Array | None, float, float, float, Array | None, float, Array | None]
 
 
 class Sweep:
@@ -60,14 +75,15 @@ class Sweep:
         if few or (hard and not self.wants_grad):
             self._run_tiles()
             return
-        buffer = np.empty(min(step, self.count) * p.classes, p.dtype)
+        block = np.empty((min(step, self.count), line(p.classes, p.dtype)), p.dtype)[:, : p.classes]
         for first in range(0, self.count, step):
             last = min(self.count, first + step)
             x = self.x(first, last)
-            z = buffer[: (last - first) * p.classes].reshape(last - first, p.classes)
+            z = block[: last - first]
             np.matmul(x, p.weight.T, out=z)
             self.sums += _kernels.loss_block(
-                z, part(self.labels, first, last), self.targets(first, last), *self._options(first, last),
+                z, part(self.labels, first, last), self.targets(first, last),
+                *self._options(first, last, p.bias, p.softcap),
                 z if self.wants_grad else None, self.losses[first:last], self.lse[first:last],
             )  # fmt: skip
             if self.wants_grad:
@@ -77,41 +93,38 @@ class Sweep:
     def _run_tiles(self) -> None:
         p = self.p
         step, classes = tile_steps(p, self.count)
-        buffer = np.empty(step * classes, p.dtype)
+        block = np.empty((step, line(classes, p.dtype)), p.dtype)
         twice = self.wants_grad or p.probabilities is not None or p.label_smoothing != 0.0
         starts = range(0, p.classes, classes)
         for first in range(0, self.count, max(step, 1)):
             last = min(self.count, first + step)
             x, q, labels = self.x(first, last), self.targets(first, last), part(self.labels, first, last)
             states = np.zeros((last - first, _kernels.ROW_BYTES), np.uint8)
-            options, add_x = self._options(first, last), self.add_x
+            add_x = self.add_x
             for pass_, c in [(0, c) for c in starts] + [(1, c) for c in starts if twice]:
                 end = min(p.classes, c + classes)
-                z = buffer[: (last - first) * (end - c)].reshape(last - first, end - c)
+                z = block[: last - first, : end - c]
                 np.matmul(x, p.weight[c:end].T, out=z)
-                tile = list(options)
-                tile[5] = None if p.bias is None else p.bias[c:end]
+                bias = None if p.bias is None else p.bias[c:end]
                 _kernels.loss_tile(
-                    pass_, c, p.classes, states, z, labels, None if q is None else q[:, c:end], *tile,
+                    pass_, c, p.classes, states, z, labels, None if q is None else q[:, c:end],
+                    *self._options(first, last, bias, p.softcap),
                     z if pass_ and self.wants_grad else None, None, None,
                 )  # fmt: skip
                 if pass_ and self.wants_grad:
                     self._products(z, x, first, last, c)
                     self.add_x = True
             self.add_x, self.add_weight = add_x, True
-            options[5], options[6] = None, 0.0
             self.sums += _kernels.loss_tile(
-                2, 0, p.classes, states, buffer[: last - first].reshape(-1, 1), labels, None, *options, None,
-                self.losses[first:last], self.lse[first:last],
+                2, 0, p.classes, states, block[: last - first, :1], labels, None,
+                *self._options(first, last, None, 0.0), None, self.losses[first:last], self.lse[first:last],
             )  # fmt: skip
 
-    def _options(self, first: int, last: int) -> list[Any]:
+    def _options(self, first: int, last: int, bias: Array | None, softcap: float) -> Options:
         """The arguments of the kernels from class_weight to grad_loss."""
         p = self.p
-        return [
-            p.class_weight, part(self.sample_weight, first, last), p.label_smoothing, p.z_loss, p.divisor, p.bias,
-            p.softcap, part(self.grad_loss, first, last),
-        ]  # fmt: skip
+        weights = p.class_weight, part(self.sample_weight, first, last)
+        return *weights, p.label_smoothing, p.z_loss, p.divisor, bias, softcap, part(self.grad_loss, first, last)
 
     def _products(self, dz: Array, x: Array, first: int, last: int, c: int) -> None:
         """Gradients of a block of logits from class c on to the arrays they belong to."""

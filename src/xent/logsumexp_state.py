@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ class LogSumExpState:
         shift = self._next - other._first() if other.start is None else 0
         parts = [(first + shift, count, sums) for first, count, sums in other._parts]
         joined = sorted(self._parts + parts, key=lambda part: part[0])
-        for (first, count, _), (second, _, _) in zip(joined, joined[1:], strict=False):
+        for (first, count, _), (second, _, _) in pairwise(joined):
             if first + count > second:
                 raise ValueError(f"class {second} is in both states; give them the start of their classes")
         self._accept(other._shape, other._dtype)

@@ -74,8 +74,8 @@ def cross_entropy(
     z_loss : float, optional
         The zeta, not negative: the weight of lse squared.
     softcap : float, optional
-        A cap: the loss is that of ``cap * tanh(z / cap)``, each within 1 ulp, made by rows in a scratch of a few rows
-        per thread; of a small difference of logits the rounding is felt, as that of the logits themselves is. From 2**-100 to 2**100.
+        A cap, from 2**-100 to 2**100: the loss is that of ``cap * tanh(z / cap)``, each within 1 ulp and rounded to the
+        logits' dtype. They are made in a scratch of a few rows per thread.
     reduction : {"mean", "sum", "none"}, optional
         "mean" divides the sum of the losses by the sum of the row weights ``s sum_c w_c q_c``; 0 if that is 0.
     normalizer : float, optional
@@ -159,8 +159,8 @@ def cross_entropy_with_grad(
     grad : ndarray
         Of the logits' shape and dtype: the gradient of the reduced loss, or of each row's own loss for "none". With a
         class index within 2 ulp in every element; with probabilities within 2 ulp of the larger of p and q. With
-        `softcap` within 4, of the gradient of the rounded logits: what the rounding of the capped logits adds; a slope ``1 - tanh**2`` below the smallest
-        normal number counts as 0.
+        `softcap` within 4 ulp of the gradient of the capped logits as they are rounded; a slope ``1 - tanh**2`` below
+        the smallest normal number counts as 0.
     lse : scalar or ndarray
         Only with `return_lse`.
 

@@ -16,6 +16,8 @@ from xent.reference._batch import Batch, take_apart
 from xent.reference._exact import ZERO, Array, Nested, exact, rounded, total
 from xent.reference.losses import _grad, _loss
 
+Options = tuple[Any, Any, Any, Any, Any, Any, Any]  # from class_weight to normalizer, without softcap
+
 
 class DenseGrads(NamedTuple):
     """Gradients of a dense layer; None where not asked for."""
@@ -35,7 +37,7 @@ class Layer(NamedTuple):
     batch: Batch
 
 
-def _layer(x: Any, weight: Any, targets: Any, bias: Any, softcap: Any, options: tuple[Any, ...]) -> Layer:
+def _layer(x: Any, weight: Any, targets: Any, bias: Any, softcap: Any, options: Options) -> Layer:
     """The logits' rows: v_c = sum_d x_d W_cd + b_c."""
     xs, ws = ex.as_array(x, "x"), ex.as_array(weight, "weight")
     if len(ws.shape) != 2:
