@@ -18,7 +18,7 @@ from xent.dense import DenseGrads
 Weights = Array | None
 BlockOfTargets = Callable[[int, int], Any]
 
-MAX_BYTES = 54 * 2**20
+MAX_BYTES = 56 * 2**20
 # A block of fewer rows than this keeps the BLAS from its peak for longer than making the logits twice would take.
 FEW_ROWS = 32
 # Blocks are of a multiple of this many rows, which is how BLAS takes them; some 5 % faster than an odd number.
