@@ -218,7 +218,7 @@ def peers(what: str) -> list[str]:
         names.append("torch")
         import torch
 
-        if hasattr(torch.nn.functional, "linear_cross_entropy"):
+        if hasattr(torch.nn, "LinearCrossEntropyOptions"):
             names.append("torch, chunked")
     if importlib.util.find_spec("jax"):
         names.append("JAX")
@@ -295,7 +295,7 @@ def torch_call(layer: Layer, what: str, threads: int, chunked: bool) -> Callable
 
     def loss() -> Any:
         if chunked:
-            return functional.linear_cross_entropy(x, w, y)
+            return functional.linear_cross_entropy(x, w, y, options=torch.nn.LinearCrossEntropyOptions())
         return functional.cross_entropy(functional.linear(x, w), y)
 
     def run() -> float:

@@ -169,7 +169,7 @@ static xent_status run_made(const xent_kernels *kernels, xent_loss_kernel kernel
     const int threads = threads_for(layout);
     const ptrdiff_t rows = rows_per_group(layout) < layout->rows ? rows_per_group(layout) : layout->rows;
     const size_t bytes = (size_t)(rows * layout->classes) * SIZE_OF[args->logits->type];
-    xent_scratch scratch = {.n = threads, .size = (bytes + 63) / 64 * 64};
+    xent_scratch scratch = {.n = threads, .size = (bytes + 64) / 64 * 64};
     scratch.data = malloc((size_t)threads * scratch.size);
     scratch.taken = calloc((size_t)threads, sizeof *scratch.taken);
     xent_status status = XENT_NO_MEMORY;
@@ -324,11 +324,8 @@ static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_e
     set_scale(&args, divisor);
     const int soft = args.probabilities || p->label_smoothing != 0.0;
     out->sum[0] = out->sum[1] = 0.0;
-    status = run_made(kernels,
-                      hessian ? kernels->hessian
-                      : soft  ? kernels->soft_cross_entropy
-                              : kernels->cross_entropy,
-                      &args, out->sum);
+    status = hessian ? run_loss(kernels->hessian, &args, out->sum)
+                     : run_made(kernels, soft ? kernels->soft_cross_entropy : kernels->cross_entropy, &args, out->sum);
     out->loss = reduced(out->sum[0] + out->sum[1], p, divisor);
     return status;
 }

@@ -376,13 +376,13 @@ def test_max_bytes_bounds_the_scratch():
     """Of a call with outputs given: 1.2 times the limit and 200 KiB for everything else."""
     x, weight, _, labels = layer((300, 8, 20_000), np.float32)
     out = [np.zeros_like(a) for a in (x, weight)]
+    labels[5], weights, q = 3, np.arange(300) % 3, np.full((300, 20_000), 1e-4, np.float32)
     for limit in (100_000, 10**6, 5 * 10**6):
-        for options in ({}, {"ignore_index": 3}):
-            labels[5] = 3
+        for targets, options in ((labels, {}), (labels, {"ignore_index": 3}), (q, {}), (q, {"sample_weight": weights})):
             call = {"out": (*out, None), "max_bytes": limit, **options}
-            xent.linear_cross_entropy_with_grad(x, weight, labels, **call)
+            xent.linear_cross_entropy_with_grad(x, weight, targets, **call)
             tracemalloc.start()
-            xent.linear_cross_entropy_with_grad(x, weight, labels, **call)
+            xent.linear_cross_entropy_with_grad(x, weight, targets, **call)
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert peak <= 1.2 * limit + 200 * 1024, (limit, options)

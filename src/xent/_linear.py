@@ -50,8 +50,10 @@ class Rows:
             return slice(first, last) if self.selection is None else rows
         return np.unravel_index(rows, self.batch)
 
-    def __call__(self, first: int, last: int) -> Array:
-        found: Array = (self.array if self.flat is None else self.flat)[self.where(first, last)]
+    def __call__(self, first: int, last: int, columns: slice = slice(None)) -> Array:
+        where = self.where(first, last)
+        index = where if isinstance(where, tuple) else (where,)
+        found: Array = (self.array if self.flat is None else self.flat)[(*index, columns)]
         return found
 
     def put(self, first: int, last: int, values: Array) -> None:
@@ -240,13 +242,18 @@ def line(classes: int, dtype: np.dtype[Any]) -> int:
     return elements + unit if elements * dtype.itemsize % 4096 == 0 else elements
 
 
+def copied_target(p: Problem) -> int:
+    """Bytes for each target probability where those of a block are a copy."""
+    q = p.probabilities
+    return q.itemsize if isinstance(q, np.ndarray) and not Rows(q, p.rows).is_view() else 0
+
+
 def row_step(p: Problem, rows: int) -> int:
     """How many whole rows go into a block of logits; 1 at least. All blocks of a call but the last are of this size."""
     size = line(p.classes, p.dtype) * p.dtype.itemsize
-    if p.rows is not None:  # the rows of x, and of their gradient, are copied
+    if not Rows(p.x, p.rows).is_view():  # the rows of x, and of their gradient, are copied
         size += 2 * p.x.shape[-1] * p.dtype.itemsize
-        if isinstance(p.probabilities, np.ndarray):
-            size += p.classes * p.probabilities.itemsize
+    size += p.classes * copied_target(p)
     fits = max(1, p.max_bytes // max(size, 1))
     even = max(1, -(-rows // max(1, -(-rows // fits))))
     rounded = -(-even // EVEN_ROWS) * EVEN_ROWS
@@ -255,7 +262,7 @@ def row_step(p: Problem, rows: int) -> int:
 
 def tile_steps(p: Problem, rows: int) -> tuple[int, int]:
     """Rows and classes of a tile: classes in whole blocks of the kernels where a few rows of them fit."""
-    budget, block = p.max_bytes // p.dtype.itemsize, int(_kernels.BLOCK_CLASSES)
+    budget, block = p.max_bytes // (p.dtype.itemsize + copied_target(p)), int(_kernels.BLOCK_CLASSES)
     classes = block if budget >= block * FEW_ROWS else max(64, budget // FEW_ROWS)
     step = max(1, min(rows, budget // classes, TILE_ROWS))
     return -(-rows // max(1, -(-rows // step))), min(classes, p.classes)

@@ -98,7 +98,7 @@ class Sweep:
         starts = range(0, p.classes, classes)
         for first in range(0, self.count, max(step, 1)):
             last = min(self.count, first + step)
-            x, q, labels = self.x(first, last), self.targets(first, last), part(self.labels, first, last)
+            x, labels = self.x(first, last), part(self.labels, first, last)
             states = np.zeros((last - first, _kernels.ROW_BYTES), np.uint8)
             add_x = self.add_x
             for pass_, c in [(0, c) for c in starts] + [(1, c) for c in starts if twice]:
@@ -107,7 +107,8 @@ class Sweep:
                 np.matmul(x, p.weight[c:end].T, out=z)
                 bias = None if p.bias is None else p.bias[c:end]
                 _kernels.loss_tile(
-                    pass_, c, p.classes, states, z, labels, None if q is None else q[:, c:end],
+                    pass_, c, p.classes, states, z, labels,
+                    None if self.q is None else self.q(first, last, slice(c, end)),
                     *self._options(first, last, bias, p.softcap),
                     z if pass_ and self.wants_grad else None, None, None,
                 )  # fmt: skip
