@@ -145,7 +145,7 @@ static void add_exactly(double sum[2], double hi, double lo) {
     if (lost - lost == 0.0) sum[1] += lost + lo;
 }
 
-/* Run over all rows; the sum of the losses in the order of the groups, whatever the threads. */
+/* Run over all rows; the sum of the losses, in two parts, in the order of the groups, whatever the threads. */
 static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, double *sum) {
     double few[2 * GROUPS_ON_STACK], parts[2] = {0.0, 0.0};
     const ptrdiff_t groups = groups_of(args->layout);
@@ -157,8 +157,29 @@ static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, doubl
     run_groups(args->layout, loss_group, &loop);
     for (ptrdiff_t g = 0; g < groups; g++) add_exactly(parts, args->totals[2 * g], args->totals[2 * g + 1]);
     if (args->totals != few) free(args->totals);
-    *sum = parts[0] + parts[1];
+    sum[0] = parts[0], sum[1] = parts[1];
     return failed ? XENT_NO_MEMORY : XENT_OK;
+}
+
+/* The same for logits with a bias or a cap: each thread makes its rows in a scratch of its own. */
+static xent_status run_made(const xent_kernels *kernels, xent_loss_kernel kernel, xent_loss_args *args, double sum[2]) {
+    const xent_layout *layout = args->layout;
+    if ((args->problem->softcap == 0.0 && !args->problem->bias.data) || layout->rows == 0)
+        return run_loss(kernel, args, sum);
+    const int threads = threads_for(layout);
+    const ptrdiff_t rows = rows_per_group(layout) < layout->rows ? rows_per_group(layout) : layout->rows;
+    const size_t bytes = (size_t)(rows * layout->classes) * SIZE_OF[args->logits->type];
+    xent_scratch scratch = {.n = threads, .size = (bytes + 64) / 64 * 64};
+    scratch.data = malloc((size_t)threads * scratch.size);
+    scratch.taken = calloc((size_t)threads, sizeof *scratch.taken);
+    xent_status status = XENT_NO_MEMORY;
+    if (scratch.data && scratch.taken) {
+        args->inner = kernel, args->scratch = &scratch;
+        status = run_loss(kernels->made_rows, args, sum);
+    }
+    free(scratch.data);
+    free(scratch.taken);
+    return status;
 }
 
 /* ---- targets ----------------------------------------------------------------------------------------------------- */
@@ -296,18 +317,34 @@ static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_e
                            .layout = &g.layout,
                            .probabilities = args.probabilities,
                            .upper = 0x1.fffffffffffffp1023 /* finite */};
-    double divisor, sum = 0.0;
-    xent_status status = check_targets(&check, &divisor, &out->fault);
+    double divisor = 0.0;
+    xent_status status = p->checked ? XENT_OK : check_targets(&check, &divisor, &out->fault);
     if (status != XENT_OK) return status;
     if (p->normalizer > 0.0) divisor = p->normalizer;
     set_scale(&args, divisor);
     const int soft = args.probabilities || p->label_smoothing != 0.0;
-    status = run_loss(hessian ? kernels->hessian
-                      : soft  ? kernels->soft_cross_entropy
-                              : kernels->cross_entropy,
-                      &args, &sum);
-    out->loss = reduced(sum, p, divisor);
+    out->sum[0] = out->sum[1] = 0.0;
+    status = hessian ? run_loss(kernels->hessian, &args, out->sum)
+                     : run_made(kernels, soft ? kernels->soft_cross_entropy : kernels->cross_entropy, &args, out->sum);
+    out->loss = reduced(out->sum[0] + out->sum[1], p, divisor);
     return status;
+}
+
+static xent_status tile(const xent_kernels *kernels, const xent_cross_entropy_problem *p, const xent_tile *tile,
+                        xent_tile_pass pass, xent_cross_entropy_result *out) {
+    geometry g;
+    g.n = 0;
+    xent_loss_args args = {.problem = p, .layout = &g.layout, .tile = tile};
+    args.logits = add_array(&g, &p->logits);
+    args.grad = add_array(&g, &out->grad);
+    args.probabilities = add_array(&g, &p->probabilities);
+    lay_out(&g, &p->shape);
+    args.loss_rows = out->loss_rows, args.lse_rows = out->lse_rows;
+    set_scale(&args, p->normalizer);
+    out->sum[0] = out->sum[1] = 0.0;
+    if (pass == XENT_TILE_FINISH) return run_loss(kernels->tile_finish, &args, out->sum);
+    double nothing[2];
+    return run_made(kernels, pass == XENT_TILE_SUM ? kernels->tile_sum : kernels->tile_grad, &args, nothing);
 }
 
 static xent_status sigmoid(const xent_kernels *kernels, const xent_cross_entropy_problem *p,
@@ -329,12 +366,12 @@ static xent_status sigmoid(const xent_kernels *kernels, const xent_cross_entropy
                            .element_weight = args.element_weight,
                            .upper = 1.0,
                            .unweighted_classes = 1};
-    double divisor, sum = 0.0;
+    double divisor, sum[2] = {0.0, 0.0};
     xent_status status = check_targets(&check, &divisor, &out->fault);
     if (status != XENT_OK) return status;
     set_scale(&args, divisor);
-    status = run_loss(kernels->sigmoid, &args, &sum);
-    out->loss = reduced(sum, p, divisor);
+    status = run_loss(kernels->sigmoid, &args, sum);
+    out->loss = reduced(sum[0] + sum[1], p, divisor);
     return status;
 }
 
@@ -348,6 +385,38 @@ static xent_status reduce(xent_reduce_kernel kernel, const xent_shape *shape, co
     args.weights = add_array(&g, weights);
     lay_out(&g, shape);
     return run_reduce(kernel, &args);
+}
+
+xent_status xent_check_targets(const xent_cross_entropy_problem *p, double *weight, xent_fault *fault) {
+    geometry g;
+    g.n = 0;
+    check_context check = {.problem = p, .layout = &g.layout, .upper = 0x1.fffffffffffffp1023 /* finite */};
+    check.probabilities = add_array(&g, &p->probabilities);
+    lay_out(&g, &p->shape);
+    return check_targets(&check, weight, fault);
+}
+
+ptrdiff_t xent_block_classes(void) {
+    return XENT_BLOCK;
+}
+
+typedef struct {
+    void (*kernel)(const xent_column_args *, ptrdiff_t, ptrdiff_t);
+    xent_column_args args;
+    ptrdiff_t n;
+} column_loop;
+
+static void column_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
+    const column_loop *loop = context;
+    const ptrdiff_t end = last * XENT_SMALL_BLOCK;
+    loop->kernel(&loop->args, first * XENT_SMALL_BLOCK, end < loop->n ? end : loop->n);
+}
+
+static void column_sums(void (*kernel)(const xent_column_args *, ptrdiff_t, ptrdiff_t), const void *z, ptrdiff_t rows,
+                        ptrdiff_t n, ptrdiff_t stride, double *sums, double *lost) {
+    column_loop loop = {kernel, {z, rows, stride, sums, lost}, n};
+    const xent_layout layout = {.rows = rows, .classes = n};
+    if (n) xent_parallel_for((n + XENT_SMALL_BLOCK - 1) / XENT_SMALL_BLOCK, threads_for(&layout), column_piece, &loop);
 }
 
 /* The first byte and the one past the last of an array. */
@@ -367,10 +436,10 @@ xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, co
         same = out_shape->shape[d] == in_shape->shape[d] &&
                (out->strides[d] == in->strides[d] || out_shape->shape[d] == 1);
     for (int d = 0; d < out_shape->ndim; d++)
+        if (out_shape->shape[d] == 0) return XENT_APART; /* whatever its strides: NumPy's are 0 then */
+    for (int d = 0; d < out_shape->ndim; d++)
         if (out->strides[d] == 0 && out_shape->shape[d] > 1) return XENT_FOLDED;
     if (same) return XENT_SAME;
-    for (int d = 0; d < out_shape->ndim; d++)
-        if (out_shape->shape[d] == 0) return XENT_APART;
     for (int d = 0; d < in_shape->ndim; d++)
         if (in_shape->shape[d] == 0) return XENT_APART;
     extent(out_shape, out, &out_low, &out_high);
@@ -401,6 +470,20 @@ xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, co
     }                                                                                                             \
     xent_status xent_log_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {   \
         return reduce(xent_live_table()->DTYPE.log_softmax, shape, x, out, NULL, NULL, NULL);                     \
+    }                                                                                                             \
+    xent_status xent_tile_##DTYPE(const xent_cross_entropy_problem *p, const xent_tile *t, xent_tile_pass pass,   \
+                                  xent_cross_entropy_result *out) {                                               \
+        return tile(&xent_live_table()->DTYPE, p, t, pass, out);                                                  \
+    }                                                                                                             \
+    xent_status xent_block_sums_##DTYPE(const xent_shape *shape, const xent_array *x, void *sums) {               \
+        return reduce(xent_live_table()->DTYPE.block_sums, shape, x, NULL, NULL, sums, NULL);                     \
+    }                                                                                                             \
+    void xent_sums_lse_##DTYPE(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, REAL *out) {                   \
+        xent_live_table()->DTYPE.sums_lse(sums, blocks, rows, out);                                               \
+    }                                                                                                             \
+    void xent_column_sums_##DTYPE(const REAL *z, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums,     \
+                                  double *lost) {                                                                 \
+        column_sums(xent_live_table()->DTYPE.column_sums, z, rows, n, stride, sums, lost);                        \
     }                                                                                                             \
     void xent_exp_##DTYPE(const REAL *x, REAL *out, ptrdiff_t n) {                                                \
         xent_live_table()->exp_##DTYPE(x, out, n);                                                                \

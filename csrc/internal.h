@@ -28,7 +28,20 @@ typedef struct {
     atomic_int *failed; /* set by a kernel that found no memory; its rows are not written then */
 } xent_reduce_args;
 
+/* Room for the rows that each of n threads makes for itself: `size` bytes each; taken[i] is set while i is in use. */
 typedef struct {
+    int n;
+    size_t size;
+    char *data;
+    atomic_int *taken;
+} xent_scratch;
+
+typedef struct xent_loss_args xent_loss_args;
+
+/* A kernel works on rows first .. last - 1; `group` numbers the group of rows, for totals. */
+typedef void (*xent_loss_kernel)(const xent_loss_args *, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group);
+
+struct xent_loss_args {
     const xent_cross_entropy_problem *problem;
     const xent_layout *layout;
     const xent_view *logits, *probabilities, *grad, *vector; /* NULL: none */
@@ -38,16 +51,28 @@ typedef struct {
     double *totals;       /* the sum of the losses of group i in totals[2 i], what it lost in totals[2 i + 1] */
     double grad_scale[2]; /* 1 / divisor for "mean", else 1, in two parts */
     atomic_int *failed;
-} xent_loss_args;
+    const xent_tile *tile;       /* the logits are one of several pieces of their rows */
+    xent_loss_kernel inner;      /* of made_rows: what works on the rows made */
+    const xent_scratch *scratch; /* and where */
+};
 
-/* A kernel works on rows first .. last - 1; `group` numbers the group of rows, for totals. */
+/* z (rows x n), `stride` elements from row to row, classes side by side. */
+typedef struct {
+    const void *z;
+    ptrdiff_t rows, stride;
+    double *sums, *lost;
+} xent_column_args;
+
 typedef void (*xent_reduce_kernel)(const xent_reduce_args *, ptrdiff_t first, ptrdiff_t last);
-typedef void (*xent_loss_kernel)(const xent_loss_args *, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group);
 
 /* One column of kernels per dtype; filled tier by tier, each over the one below. */
 typedef struct {
     xent_reduce_kernel logsumexp, weighted_logsumexp, softmax, log_softmax;
     xent_loss_kernel cross_entropy, soft_cross_entropy, hessian, sigmoid;
+    xent_loss_kernel made_rows, tile_sum, tile_grad, tile_finish;
+    xent_reduce_kernel block_sums; /* row_out: blocks x rows of XENT_SUM_BYTES */
+    void (*sums_lse)(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, void *out);
+    void (*column_sums)(const xent_column_args *, ptrdiff_t first, ptrdiff_t last);
 } xent_kernels;
 
 typedef struct {

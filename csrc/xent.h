@@ -83,6 +83,9 @@ typedef struct {
     int has_ignore;
     int64_t ignore;
     xent_reduction reduction;
+    xent_vector bias; /* of the cross-entropy: per class, of the logits' type, contiguous; added to the logits */
+    double softcap;   /* and then z -> softcap tanh(z / softcap); 0: not */
+    int checked;      /* the targets are known to be good, and normalizer is given: they are not looked at before */
 } xent_cross_entropy_problem;
 
 /* And what comes out. Arrays not wanted have data NULL; loss_rows and lse_rows are contiguous, of the logits' type. */
@@ -91,10 +94,45 @@ typedef struct {
     void *loss_rows, *lse_rows;
     double loss; /* reduced, rounded to the logits' type; 0 with XENT_NONE */
     xent_fault fault;
+    double sum[2]; /* of the rows' losses, before any division or rounding, in two parts */
 } xent_cross_entropy_result;
 
 XENT_API xent_status xent_cross_entropy_f32(const xent_cross_entropy_problem *, xent_cross_entropy_result *);
 XENT_API xent_status xent_cross_entropy_f64(const xent_cross_entropy_problem *, xent_cross_entropy_result *);
+
+/* The targets alone, before any logits are made: good or not, and the sum of the row weights. Of the problem: shape,
+ * targets, weights. */
+XENT_API xent_status xent_check_targets(const xent_cross_entropy_problem *, double *weight, xent_fault *);
+
+/* A row of very many classes in tiles. `rows` points to XENT_ROW_BYTES per row, zeroed before the first tile; the shape,
+ * logits and probabilities of the problem are those of the tile, everything else is of the whole row; targets are not
+ * checked, and normalizer is the divisor of "mean". First every tile in order with XENT_TILE_SUM; then, for gradients
+ * and for target rows or smoothed ones, every tile again with XENT_TILE_GRAD; at last once XENT_TILE_FINISH, without
+ * logits and of the shape rows x 1, for the losses and result->sum. */
+enum { XENT_ROW_BYTES = 256, XENT_SUM_BYTES = 128 };
+typedef struct {
+    ptrdiff_t first, classes; /* the class that the tile begins with; the classes of the row */
+    void *rows;
+} xent_tile;
+typedef enum { XENT_TILE_SUM, XENT_TILE_GRAD, XENT_TILE_FINISH } xent_tile_pass;
+XENT_API xent_status xent_tile_f32(const xent_cross_entropy_problem *, const xent_tile *, xent_tile_pass,
+                                   xent_cross_entropy_result *);
+XENT_API xent_status xent_tile_f64(const xent_cross_entropy_problem *, const xent_tile *, xent_tile_pass,
+                                   xent_cross_entropy_result *);
+
+/* logsumexp in parts: for each block of xent_block_classes() classes of each row XENT_SUM_BYTES, blocks first (they are
+ * plain data: they can be moved and kept); and blocks in their order added up. */
+XENT_API ptrdiff_t xent_block_classes(void);
+XENT_API xent_status xent_block_sums_f32(const xent_shape *, const xent_array *x, void *sums);
+XENT_API xent_status xent_block_sums_f64(const xent_shape *, const xent_array *x, void *sums);
+XENT_API void xent_sums_lse_f32(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, float *out);
+XENT_API void xent_sums_lse_f64(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, double *out);
+
+/* sums[c] + lost[c] += sum over the rows of z (rows x n, `stride` elements from row to row), in the order of the rows. */
+XENT_API void xent_column_sums_f32(const float *z, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums,
+                                   double *lost);
+XENT_API void xent_column_sums_f64(const double *z, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums,
+                                   double *lost);
 
 /* d2 loss / d logits2 (vector.data NULL), or the Hessian times vector. Into result->grad. */
 XENT_API xent_status xent_hessian_f32(const xent_cross_entropy_problem *, const xent_array *vector,

@@ -19,7 +19,7 @@ import pytest
 import xent
 from xent import _kernels, runtime
 
-FUNCTIONS = [name for name in xent.__all__ if callable(getattr(xent, name))]
+FUNCTIONS = [name for name in xent.__all__ if inspect.isfunction(getattr(xent, name))]
 TWINS = xent.reference.__all__
 PACKAGE = Path(xent.__file__).parent
 KNOWN_TIERS = ("baseline", "v3", "v4", "neon")
@@ -34,9 +34,18 @@ def run(code, **variables):
 def test_public_names():
     assert sorted(xent.__all__) == list(xent.__all__)
     assert {name for name in vars(xent) if not name.startswith("_")} - set(xent.__all__) <= {
-        *("hessian", "losses", "reductions", "runtime", "sigmoid", "cli"),  # its own modules
+        *(
+            "dense",
+            "hessian",
+            "logsumexp_state",
+            "losses",
+            "reductions",
+            "runtime",
+            "sigmoid",
+            "cli",
+        ),  # its own modules
     }
-    own = {"__version__", "get_num_threads", "set_num_threads", "show_config", "reference"}
+    own = {"DenseGrads", "__version__", "get_num_threads", "set_num_threads", "show_config", "reference"}
     assert set(TWINS) == set(xent.__all__) - own
 
 
@@ -59,6 +68,8 @@ OPTIONS = [
     "reduction",
     "normalizer",
 ]
+CAPPED = [*OPTIONS[:6], "softcap", *OPTIONS[6:]]
+LAYER = ["x", "weight", "targets", "bias"]
 SIGMOID = ["logits", "targets", "pos_weight", "sample_weight", "reduction"]
 
 
@@ -68,9 +79,15 @@ SIGMOID = ["logits", "targets", "pos_weight", "sample_weight", "reduction"]
         ("logsumexp", ["a", "axis", "b", "keepdims", "return_sign", "out"], "out"),
         ("softmax", ["x", "axis", "out"], "out"),
         ("log_softmax", ["x", "axis", "out"], "out"),
-        ("cross_entropy", ["logits", "targets", *OPTIONS, "return_lse"], "axis"),
-        ("cross_entropy_with_grad", ["logits", "targets", *OPTIONS, "return_lse", "out"], "axis"),
-        ("cross_entropy_grad", ["logits", "targets", "grad_loss", *OPTIONS, "return_lse", "out"], "axis"),
+        ("cross_entropy", ["logits", "targets", *CAPPED, "return_lse"], "axis"),
+        ("cross_entropy_with_grad", ["logits", "targets", *CAPPED, "return_lse", "out"], "axis"),
+        ("cross_entropy_grad", ["logits", "targets", "grad_loss", *CAPPED, "return_lse", "out"], "axis"),
+        ("linear_cross_entropy", [*LAYER, *CAPPED[1:], "return_lse", "max_bytes"], "class_weight"),
+        (
+            "linear_cross_entropy_with_grad",
+            [*LAYER, "grad_loss", *CAPPED[1:], "return_lse", "max_bytes", "need", "out", "accumulate"],
+            "class_weight",
+        ),
         ("sigmoid_cross_entropy", SIGMOID, "pos_weight"),
         ("sigmoid_cross_entropy_with_grad", [*SIGMOID, "out"], "pos_weight"),
         ("cross_entropy_hessian_diag", ["logits", "targets", *OPTIONS], "axis"),

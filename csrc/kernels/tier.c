@@ -9,7 +9,14 @@
     void XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);      \
     void XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t); \
     void XENT_PASTE(hessian_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);            \
-    void XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);
+    void XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);            \
+    void XENT_PASTE(made_rows_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);          \
+    void XENT_PASTE(tile_sum_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);           \
+    void XENT_PASTE(tile_grad_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);          \
+    void XENT_PASTE(tile_finish_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);        \
+    void XENT_PASTE(block_sums_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);                  \
+    void XENT_PASTE(sums_lse_##DTYPE_, XENT_TIER)(const void *, ptrdiff_t, ptrdiff_t, void *);                        \
+    void XENT_PASTE(column_sums_##DTYPE_, XENT_TIER)(const xent_column_args *, ptrdiff_t, ptrdiff_t);
 
 KERNELS_OF(f32)
 KERNELS_OF(f64)
@@ -25,6 +32,13 @@ void XENT_PASTE(exp_f64, XENT_TIER)(const double *, double *, ptrdiff_t);
         .cross_entropy = XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER),                                         \
         .soft_cross_entropy = XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER),                               \
         .hessian = XENT_PASTE(hessian_##DTYPE_, XENT_TIER), .sigmoid = XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER), \
+        .made_rows = XENT_PASTE(made_rows_##DTYPE_, XENT_TIER),                                                 \
+        .tile_sum = XENT_PASTE(tile_sum_##DTYPE_, XENT_TIER),                                                   \
+        .tile_grad = XENT_PASTE(tile_grad_##DTYPE_, XENT_TIER),                                                 \
+        .tile_finish = XENT_PASTE(tile_finish_##DTYPE_, XENT_TIER),                                             \
+        .block_sums = XENT_PASTE(block_sums_##DTYPE_, XENT_TIER),                                               \
+        .sums_lse = XENT_PASTE(sums_lse_##DTYPE_, XENT_TIER),                                                   \
+        .column_sums = XENT_PASTE(column_sums_##DTYPE_, XENT_TIER),                                             \
     }
 
 #define STRING_(x) #x

@@ -1,6 +1,9 @@
 """xent: the fast, exact loss backend for NumPy."""
 
 from xent import reference
+from xent.dense import DenseGrads
+from xent.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
+from xent.logsumexp_state import LogSumExpState
 from xent.losses import (
     cross_entropy,
     cross_entropy_grad,
@@ -14,6 +17,8 @@ from xent.reductions import log_softmax, logsumexp, softmax
 from xent.runtime import __version__, get_num_threads, set_num_threads, show_config
 
 __all__ = [
+    "DenseGrads",
+    "LogSumExpState",
     "__version__",
     "cross_entropy",
     "cross_entropy_grad",
@@ -21,6 +26,8 @@ __all__ = [
     "cross_entropy_hvp",
     "cross_entropy_with_grad",
     "get_num_threads",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
     "log_softmax",
     "logsumexp",
     "reference",

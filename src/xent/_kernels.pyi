@@ -25,7 +25,65 @@ def cross_entropy(
     grad: _Array | None,
     loss_rows: _Array | None,
     lse_rows: _Array | None,
+    softcap: float = 0.0,
 ) -> _Scalar | _Fault: ...
+def loss_block(  # the vectors and numbers in the order of xent.h
+    logits: _Array,
+    labels: _Array | None,
+    probabilities: _Array | None,
+    class_weight: _Array | None,
+    sample_weight: _Array | None,
+    label_smoothing: float,
+    z_loss: float,
+    divisor: float,
+    bias: _Array | None,
+    softcap: float,
+    grad_loss: _Array | None,
+    grad: _Array | None,
+    loss_rows: _Array | None,
+    lse_rows: _Array | None,
+) -> tuple[float, float]: ...
+def loss_tile(
+    step: int,
+    first: int,
+    classes: int,
+    rows: _Array,
+    logits: _Array,
+    labels: _Array | None,
+    probabilities: _Array | None,
+    class_weight: _Array | None,
+    sample_weight: _Array | None,
+    label_smoothing: float,
+    z_loss: float,
+    divisor: float,
+    bias: _Array | None,
+    softcap: float,
+    grad_loss: _Array | None,
+    grad: _Array | None,
+    loss_rows: _Array | None,
+    lse_rows: _Array | None,
+) -> tuple[float, float]: ...
+def target_weight(
+    logits: _Array,
+    class_axes: int,
+    labels: _Array | None,
+    probabilities: _Array | None,
+    class_weight: _Array | None,
+    sample_weight: _Array | None,
+    label_smoothing: float,
+    z_loss: float,
+    normalizer: float,
+    ignore_index: int | None,
+    reduction: int,
+) -> float | _Fault: ...
+def block_sums(x: _Array, class_axes: int, sums: _Array) -> None: ...
+def sums_lse(sums: _Array, out: _Array) -> None: ...
+def column_sums(z: _Array, sums: _Array, lost: _Array) -> None: ...
+
+BLOCK_CLASSES: int
+ROW_BYTES: int
+SUM_BYTES: int
+
 def hessian(
     logits: _Array,
     class_axes: int,

@@ -111,10 +111,20 @@ def checked(
     )
 
 
-def run(problem: Checked, want_loss: bool, grad: Array | None, grad_loss: Array | None, return_lse: bool) -> Any:
+def checked_softcap(softcap: Any) -> float:
+    """The cap on the logits, 0 for none."""
+    if softcap is None:
+        return 0.0
+    return number(softcap, "softcap", 2.0**-100, 2.0**100, "a number from 2**-100 to 2**100, or None")
+
+
+def run(
+    problem: Checked, want_loss: bool, grad: Array | None, grad_loss: Array | None, return_lse: bool, softcap: Any
+) -> Any:
     """The loss (reduced, or per row), and with `return_lse` (loss, lse)."""
+    cap = checked_softcap(softcap)
     if problem[10] != 2 and not return_lse:
-        reduced: Any = _kernels.cross_entropy(*problem, grad_loss, grad, None, None)
+        reduced: Any = _kernels.cross_entropy(*problem, grad_loss, grad, None, None, cap)
         if type(reduced) is tuple:
             complain(problem, reduced)
         return reduced
@@ -126,7 +136,7 @@ def run(problem: Checked, want_loss: bool, grad: Array | None, grad_loss: Array 
             rows = np.empty(batch, native(logits.dtype))
         if return_lse:
             lse = np.empty(batch, native(logits.dtype))
-    loss: Any = _kernels.cross_entropy(*problem, grad_loss, grad, rows, lse)
+    loss: Any = _kernels.cross_entropy(*problem, grad_loss, grad, rows, lse, cap)
     if type(loss) is tuple:
         complain(problem, loss)
     if rows is not None:

@@ -7,7 +7,8 @@ weights, s the sample weight, e the label smoothing, C classes and lse = logsume
     loss_row = s [ sum_c w_c q'_c (lse - z_c) + z_loss lse^2 ]
     grad_row = s [ (sum_c w_c q'_c + 2 z_loss lse) p - w q' ]
 
-``"mean"`` divides the sum of the rows by the sum of the row weights ``s sum_c w_c q_c``.
+``"mean"`` divides the sum of the rows by the sum of the row weights ``s sum_c w_c q_c``. With ``softcap=cap`` the z are
+``cap tanh(x / cap)`` of the logits x that are given, and the gradient is multiplied by ``1 - tanh(x / cap)^2``.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "mean",
     normalizer: float | None = None,
     return_lse: bool = False,
@@ -71,6 +73,9 @@ def cross_entropy(
         Rows with this label count for nothing and are not read (loss, gradient and lse 0).
     z_loss : float, optional
         The zeta, not negative: the weight of lse squared.
+    softcap : float, optional
+        A cap, from 2**-100 to 2**100: the loss is that of ``cap * tanh(z / cap)``, each within 1 ulp and rounded to the
+        logits' dtype. They are made in a scratch of a few rows per thread.
     reduction : {"mean", "sum", "none"}, optional
         "mean" divides the sum of the losses by the sum of the row weights ``s sum_c w_c q_c``; 0 if that is 0.
     normalizer : float, optional
@@ -113,7 +118,7 @@ def cross_entropy(
     problem = checked(
         logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
-    return run(problem, True, None, None, return_lse)
+    return run(problem, True, None, None, return_lse, softcap)
 
 
 def cross_entropy_with_grad(
@@ -126,6 +131,7 @@ def cross_entropy_with_grad(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "mean",
     normalizer: float | None = None,
     return_lse: bool = False,
@@ -140,7 +146,7 @@ def cross_entropy_with_grad(
 
     Parameters
     ----------
-    logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss
+    logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, softcap
         As for `cross_entropy`.
     reduction, normalizer, return_lse
         As for `cross_entropy`.
@@ -152,7 +158,9 @@ def cross_entropy_with_grad(
     loss : scalar, or ndarray with one number per row for ``reduction="none"``
     grad : ndarray
         Of the logits' shape and dtype: the gradient of the reduced loss, or of each row's own loss for "none". With a
-        class index within 2 ulp in every element; with probabilities within 2 ulp of the larger of p and q.
+        class index within 2 ulp in every element; with probabilities within 2 ulp of the larger of p and q. With
+        `softcap` within 4 ulp of the gradient of the capped logits as they are rounded; a slope ``1 - tanh**2`` below
+        the smallest normal number counts as 0.
     lse : scalar or ndarray
         Only with `return_lse`.
 
@@ -179,9 +187,9 @@ def cross_entropy_with_grad(
     )
     grad = gradient_array(problem, out)
     if return_lse:
-        loss, lse = run(problem, True, grad, None, True)
+        loss, lse = run(problem, True, grad, None, True, softcap)
         return loss, grad, lse
-    return run(problem, True, grad, None, False), grad
+    return run(problem, True, grad, None, False, softcap), grad
 
 
 def cross_entropy_grad(
@@ -195,6 +203,7 @@ def cross_entropy_grad(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "mean",
     normalizer: float | None = None,
     return_lse: bool = False,
@@ -207,7 +216,7 @@ def cross_entropy_grad(
 
     Parameters
     ----------
-    logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss
+    logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, softcap
         As for `cross_entropy`.
     reduction, normalizer, return_lse, out
         As for `cross_entropy_with_grad`.
@@ -256,6 +265,6 @@ def cross_entropy_grad(
     if factors.ndim:
         distinct(grad, factors, "grad_loss")
     if return_lse:
-        return grad, run(problem, False, grad, plain(factors), True)[1]
-    run(problem, False, grad, plain(factors), False)
+        return grad, run(problem, False, grad, plain(factors), True, softcap)[1]
+    run(problem, False, grad, plain(factors), False, softcap)
     return grad

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xent import _kernels
+from xent._blas import accumulation
 
 __all__ = ["__version__", "config", "get_num_threads", "set_num_threads", "show_config"]
 
@@ -60,6 +61,7 @@ def config() -> dict[str, Any]:
         "tiers": _kernels.tiers(),
         "threads": get_num_threads(),
         "compiler": _kernels.compiler(),
+        "accumulation": accumulation(),
         "numpy": np.__version__,
         "python": ".".join(map(str, sys.version_info[:3])),
     }

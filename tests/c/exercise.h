@@ -126,7 +126,9 @@ enum {
     SUM = 512,
     NO_LOSS = 1024,
     PROBABILITIES = 2048,
-    VECTOR = 4096
+    VECTOR = 4096,
+    SOFTCAP = 8192,
+    BIAS = 16384
 };
 
 static xent_type label_type(const call_set *s) {
@@ -174,13 +176,18 @@ static xent_cross_entropy_problem new_problem(const call_set *s, int options, bo
     if (options & SMOOTHING) p.label_smoothing = 0.1;
     if (options & Z_LOSS) p.z_loss = 1e-3;
     if (options & NORMALIZER) p.normalizer = 3.5;
+    if (options & SOFTCAP) p.softcap = 11.0;
+    if (options & BIAS) {
+        p.bias = new_vector(s->type, s->classes);
+        for (ptrdiff_t c = 0; c < s->classes; c++) put_number(&p.bias, c, uniform(&r, s->type, 2));
+    }
     p.reduction = options & BY_ROWS ? XENT_NONE : options & SUM ? XENT_SUM : XENT_MEAN;
     return p;
 }
 
 static void free_problem(const xent_cross_entropy_problem *p) {
     free((void *)p->labels.data), free((void *)p->class_weight.data);
-    free((void *)p->sample_weight.data), free((void *)p->grad_loss.data);
+    free((void *)p->sample_weight.data), free((void *)p->grad_loss.data), free((void *)p->bias.data);
 }
 
 static void exercise_loss(call_set *s, int options) {
@@ -256,6 +263,78 @@ static void exercise_sigmoid(call_set *s, xent_type targets, int options) {
     free(x.block), free(t.block), free(w.block);
 }
 
+typedef xent_status (*tile_function)(const xent_cross_entropy_problem *, const xent_tile *, xent_tile_pass,
+                                     xent_cross_entropy_result *);
+static const tile_function TILES[] = {xent_tile_f32, xent_tile_f64};
+
+/* Rows of one piece of memory in three tiles; their losses, lse and gradients, sums of columns, sums of blocks. */
+static void exercise_tiles(call_set *s, int options) {
+    const size_t size = TYPE_SIZE[s->type];
+    const ptrdiff_t n = s->classes, sizes[2] = {s->rows, n}, strides[2] = {n * (ptrdiff_t)size, (ptrdiff_t)size};
+    call_set flat = *s;
+    flat.shape = (xent_shape){2, sizes, 2};
+    unsigned char *x = malloc((size_t)(s->rows * n) * size), *grad = malloc((size_t)(s->rows * n) * size);
+    double *q = malloc((size_t)(s->rows * n) * sizeof *q), *sums = calloc(2 * (size_t)n, sizeof *sums);
+    char *states = calloc((size_t)s->rows, XENT_ROW_BYTES);
+    void *loss = malloc((size_t)s->rows * size), *lse = malloc((size_t)s->rows * size);
+    void *parts = malloc((size_t)s->rows * size);
+    CHECK(x && grad && q && sums && states && loss && lse && parts);
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        random_state r = {s->seed * 77u + (uint64_t)row};
+        for (ptrdiff_t c = 0; c < n; c++) {
+            encode(logit(&r, s->type, row_kind_at(s, row), c, n), s->type, x + (row * n + c) * (ptrdiff_t)size);
+            q[row * n + c] = next_random(&r) % 4 ? fraction(&r, XENT_FLOAT64) : 0.0;
+        }
+    }
+    const ptrdiff_t cuts[4] = {0, n / 3, n / 2, n};
+    const int soft = options & PROBABILITIES;
+    box unused = new_logits(s, s->how->in);
+    xent_cross_entropy_problem p = new_problem(&flat, options & ~PROBABILITIES, &unused, NULL);
+    free(unused.block);
+    const xent_vector bias = p.bias, labels = p.labels;
+    if (soft) p.labels = (xent_vector){0}, p.has_ignore = 0;
+    if (p.normalizer == 0.0) p.normalizer = 1.0;
+    xent_cross_entropy_result result = {.loss_rows = loss, .lse_rows = lse};
+    for (int pass = XENT_TILE_SUM; pass <= XENT_TILE_GRAD; pass++)
+        for (int t = 0; t < 3; t++) {
+            const ptrdiff_t tile_sizes[2] = {s->rows, cuts[t + 1] - cuts[t]}, q_strides[2] = {n * 8, 8};
+            const xent_tile tile = {cuts[t], n, states};
+            if (!tile_sizes[1]) continue;
+            p.shape = (xent_shape){2, tile_sizes, 2};
+            p.logits = (xent_array){x + cuts[t] * (ptrdiff_t)size, strides, s->type, 0};
+            if (soft) p.probabilities = (xent_array){q + cuts[t], q_strides, XENT_FLOAT64, 0};
+            if (bias.data) p.bias.data = (const char *)bias.data + cuts[t] * (ptrdiff_t)size;
+            xent_cross_entropy_result to = {0};
+            if (pass == XENT_TILE_GRAD) to.grad = (xent_array){grad + cuts[t] * (ptrdiff_t)size, strides, s->type, 0};
+            CHECK(TILES[s->f64](&p, &tile, (xent_tile_pass)pass, &to) == XENT_OK);
+        }
+    const ptrdiff_t last_sizes[2] = {s->rows, 1};
+    const xent_tile whole = {0, n, states};
+    p.shape = (xent_shape){2, last_sizes, 2}, p.logits.data = NULL, p.probabilities.data = NULL;
+    p.logits.strides = strides, p.bias.data = NULL, p.softcap = 0.0;
+    CHECK(TILES[s->f64](&p, &whole, XENT_TILE_FINISH, &result) == XENT_OK);
+    take_rows(s->hash, loss, s->rows, size), take_rows(s->hash, lse, s->rows, size);
+    if (s->f64)
+        xent_column_sums_f64((double *)grad, s->rows, n, n, sums, sums + n);
+    else
+        xent_column_sums_f32((float *)grad, s->rows, n, n, sums, sums + n);
+    take_rows(s->hash, grad, s->rows * n, size), take_rows(s->hash, sums, 2 * n, sizeof *sums);
+    const ptrdiff_t blocks = (n + xent_block_classes() - 1) / xent_block_classes();
+    void *kept = calloc((size_t)(blocks * s->rows), XENT_SUM_BYTES);
+    const xent_array z = {x, strides, s->type, 0};
+    CHECK(kept);
+    if (s->f64) {
+        CHECK(xent_block_sums_f64(&flat.shape, &z, kept) == XENT_OK);
+        xent_sums_lse_f64(kept, blocks, s->rows, parts);
+    } else {
+        CHECK(xent_block_sums_f32(&flat.shape, &z, kept) == XENT_OK);
+        xent_sums_lse_f32(kept, blocks, s->rows, parts);
+    }
+    take_rows(s->hash, parts, s->rows, size);
+    free(kept), free(x), free(q), free(states);
+    p.bias = bias, p.labels = labels, free_problem(&p);
+}
+
 static void exercise_shape(uint64_t *hash, const variant *how, xent_type type, ptrdiff_t rows, ptrdiff_t classes) {
     call_set s = {.how = how,
                   .type = type,
@@ -280,11 +359,19 @@ static void exercise_shape(uint64_t *hash, const variant *how, xent_type type, p
                                  PROBABILITIES,
                                  PROBABILITIES | SMOOTHING | CLASS_WEIGHT | BY_ROWS,
                                  PROBABILITIES | SAMPLE_WEIGHT | Z_LOSS | GRAD_LOSS,
-                                 PROBABILITIES | NO_GRAD | SUM | CLASS_WEIGHT};
+                                 PROBABILITIES | NO_GRAD | SUM | CLASS_WEIGHT,
+                                 SOFTCAP,
+                                 BIAS,
+                                 SOFTCAP | BIAS | IGNORE | BY_ROWS | Z_LOSS,
+                                 SOFTCAP | BIAS | NO_GRAD,
+                                 PROBABILITIES | SOFTCAP | CLASS_WEIGHT};
     for (size_t i = 0; i < sizeof LOSSES / sizeof *LOSSES; i++) exercise_loss(&s, LOSSES[i]);
     static const int HESSIANS[] = {0, VECTOR, SMOOTHING | Z_LOSS | IGNORE | SUM,
                                    PROBABILITIES | VECTOR | Z_LOSS | CLASS_WEIGHT | SAMPLE_WEIGHT};
     for (size_t i = 0; i < sizeof HESSIANS / sizeof *HESSIANS; i++) exercise_hessian(&s, HESSIANS[i]);
+    static const int IN_TILES[] = {0, IGNORE | CLASS_WEIGHT | SAMPLE_WEIGHT, SMOOTHING | Z_LOSS | BIAS | SOFTCAP | GRAD_LOSS,
+                                   PROBABILITIES | CLASS_WEIGHT, PROBABILITIES | SMOOTHING | BIAS};
+    for (size_t i = 0; i < sizeof IN_TILES / sizeof *IN_TILES; i++) exercise_tiles(&s, IN_TILES[i]);
     exercise_sigmoid(&s, type, 0);
     exercise_sigmoid(&s, XENT_BOOL, BY_ROWS | CLASS_WEIGHT);
     exercise_sigmoid(&s, how->labels, SAMPLE_WEIGHT | NO_GRAD);

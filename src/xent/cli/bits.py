@@ -43,6 +43,10 @@ def _probabilities(z: Array, y: NDArray[np.int64], q: Array, axis: int) -> Resul
     return tuple(xent.cross_entropy_with_grad(z, q, axis=axis, reduction="none"))
 
 
+def _softcap(z: Array, y: NDArray[np.int64], q: Array, axis: int) -> Results:
+    return tuple(xent.cross_entropy_with_grad(z, y, axis=axis, reduction="none", softcap=30.0))
+
+
 def _mean(z: Array, y: NDArray[np.int64], q: Array, axis: int) -> Results:
     loss, grad = xent.cross_entropy_with_grad(z, y, axis=axis)
     return np.asarray(loss), grad
@@ -55,6 +59,7 @@ ROWWISE: dict[str, Function] = {
     "cross-entropy, index": _index,
     "cross-entropy, options": _options,
     "cross-entropy, probabilities": _probabilities,
+    "cross-entropy, softcap": _softcap,
 }
 FUNCTIONS = ROWWISE | {'cross-entropy, "mean"': _mean}
 

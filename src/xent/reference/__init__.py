@@ -5,10 +5,12 @@ a result is the float64 nearest to the exact one (0.0 below the smallest normal 
 signatures are those of `xent`. Arguments are numbers, nested sequences or anything with ``.tolist()``;
 results are floats and nested lists of floats.
 
-Read `reductions` first (softmax and the log-sum-exp), then `losses` and `sigmoid`. `_exact` holds the
-arithmetic, `_batch` takes a batch apart into rows.
+Read `reductions` first (softmax and the log-sum-exp), then `losses`, `sigmoid` and `linear_cross_entropy`.
+`_exact` holds the arithmetic, `_batch` takes a batch apart into rows.
 """
 
+from xent.reference.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
+from xent.reference.logsumexp_state import LogSumExpState
 from xent.reference.losses import (
     cross_entropy,
     cross_entropy_grad,
@@ -20,11 +22,14 @@ from xent.reference.reductions import log_softmax, logsumexp, softmax
 from xent.reference.sigmoid import sigmoid_cross_entropy, sigmoid_cross_entropy_with_grad
 
 __all__ = [
+    "LogSumExpState",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_hessian_diag",
     "cross_entropy_hvp",
     "cross_entropy_with_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
     "log_softmax",
     "logsumexp",
     "sigmoid_cross_entropy",

@@ -14,13 +14,23 @@ from xent.reference.reductions import SoftRow
 class Row(SoftRow):
     """A row of logits (z, e, p, 1 - p, lse, log p: see SoftRow) with its targets and weights.
 
+    With a cap, z_c = cap tanh(x_c / cap) of the logits x, and slope_c = 1 - tanh(x_c / cap)^2; else z = x.
     t_c = w_c q'_c with q'_c = (1 - e) q_c + (e/C) sum(q); weight = s sum_c w_c q_c, unsmoothed.
     """
 
     def __init__(
-        self, z: list[Decimal], q: list[Decimal], w: list[Decimal], s: Decimal, e: Decimal, z_loss: Decimal
+        self,
+        x: list[Decimal],
+        q: list[Decimal],
+        w: list[Decimal],
+        s: Decimal,
+        e: Decimal,
+        z_loss: Decimal,
+        cap: Decimal | None,
     ) -> None:
-        super().__init__(z)
+        capped = [(v, ONE) for v in x] if cap is None else [ex.tanh_and_slope(v / cap) for v in x]
+        super().__init__([v if cap is None else cap * v for v, _ in capped])
+        self.slope = [slope for _, slope in capped]
         share = e * total(q) / len(q)
         self.t = [w_c * ((ONE - e) * q_c + share) for w_c, q_c in zip(w, q, strict=True)]
         self.weight = s * total(w_c * q_c for w_c, q_c in zip(w, q, strict=True))
@@ -84,6 +94,7 @@ def take_apart(
     z_loss: Any,
     reduction: Any,
     normalizer: Any,
+    softcap: Any = None,
 ) -> Batch:
     """Check the arguments and take the batch apart into rows."""
     array, given = ex.as_array(logits, "logits"), ex.as_array(targets, "targets")
@@ -103,6 +114,8 @@ def take_apart(
     s = ex.not_negative(1 if sample_weight is None else sample_weight, "sample_weight", batch, ())
     s = s if len(s) == len(places) else s * len(places)
 
+    cap = None if softcap is None else _cap(softcap)
+
     if given.kind == "b":
         raise TypeError("targets: bool was given; integers (classes) and floats (probabilities) are accepted")
     if given.kind == "i" or (given.kind == "" and given.shape == batch):
@@ -113,7 +126,7 @@ def take_apart(
 
     z = array.decimals()
     rows = [
-        None if q_n is None else Row([z[i] for i in place], q_n, w, s_n, e, zl)
+        None if q_n is None else Row([z[i] for i in place], q_n, w, s_n, e, zl, cap)
         for place, q_n, s_n in zip(places, q, s, strict=True)
     ]
     if divisor is None:
@@ -148,6 +161,14 @@ def _probabilities(targets: Array, shape: Shape, rows: list[list[int]], ignore_i
             raise ValueError(f"targets: probability {bad[0]} in row {n}; finite numbers >= 0 are accepted")
     values = targets.decimals()
     return [[values[i] for i in row] for row in rows]
+
+
+def _cap(softcap: Any) -> Decimal:
+    """The cap, a number from 2**-100 to 2**100."""
+    (cap,) = ex.of_shape(softcap, "softcap", ())
+    if not Decimal(2) ** -100 <= cap <= Decimal(2) ** 100:
+        raise ValueError(f"softcap: {softcap} was given; a number from 2**-100 to 2**100 is accepted")
+    return cap
 
 
 def _normalizer(normalizer: Any, reduction: str) -> Decimal:

@@ -65,6 +65,20 @@ def log1p(x: Decimal) -> Decimal:
     return x if u == ONE else abs(u).ln() * x / (u - ONE)
 
 
+def tanh_and_slope(u: Decimal) -> tuple[Decimal, Decimal]:
+    """tanh(u) = (1 - E) / (1 + E) and 1 - tanh(u)^2 = 4 E / (1 + E)^2 with E = e^(-2 u), for u >= 0; odd and even.
+
+    For a small u, 1 - E would lose as many digits as u has zeros: u - u^3 / 3 there.
+    """
+    if u.is_nan():
+        return NAN, NAN
+    if u.is_infinite():
+        return ONE.copy_sign(u), ZERO
+    e = (-2 * abs(u)).exp()
+    tanh = (ONE - e) / (ONE + e) if abs(u) > Decimal("1e-15") else abs(u) - abs(u) ** 3 / 3
+    return tanh.copy_sign(u), 4 * e / (ONE + e) ** 2
+
+
 def times(weight: Decimal, value: Decimal) -> Decimal:
     """weight * value, where a weight of 0 silences any value: 0 * inf = 0."""
     return ZERO if weight == 0 else weight * value
@@ -94,11 +108,13 @@ class Array:
 
     def decimals(self) -> list[Decimal]:
         """The elements as float64 values (integers count as float64), without further error."""
-        return [Decimal(float(v)) for v in self.flat]
+        return [v if isinstance(v, Decimal) else Decimal(float(v)) for v in self.flat]
 
 
 def as_array(x: Any, name: str) -> Array:
     """Read a number, a nested sequence or anything with .tolist(); TypeError unless bool, int or float."""
+    if isinstance(x, Array):
+        return x
     dtype = getattr(x, "dtype", None)
     kind, width = getattr(dtype, "kind", ""), getattr(dtype, "itemsize", 8)
     if kind not in ("", *"biuf") or (kind == "f" and width not in (4, 8)):

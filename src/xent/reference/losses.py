@@ -48,11 +48,13 @@ def _grad(row: Row) -> list[Decimal]:
     """s [ (A + 2 z_loss lse) p - t ]
 
     A is t_c plus the other t, so A p_c - t_c = (sum of the other t) p_c - t_c (1 - p_c). For a label y that
-    is p_c elsewhere and -(1 - p_y) at y itself, where p_y - 1 would lose every digit as p_y nears 1.
+    is p_c elsewhere and -(1 - p_y) at y itself, where p_y - 1 would lose every digit as p_y nears 1. With a cap,
+    times the slope, d z_c / d logit_c.
     """
     classes = zip(row.p, row.not_p, row.t, sums_of_others(row.t), strict=True)
     pull = _pull(row)
-    return [row.s * difference((others + pull) * p, t * not_p) for p, not_p, t, others in classes]
+    grad = [row.s * difference((others + pull) * p, t * not_p) for p, not_p, t, others in classes]
+    return [times(slope, g) for slope, g in zip(row.slope, grad, strict=True)]
 
 
 def _hessian_diag(row: Row) -> list[Decimal]:
@@ -86,6 +88,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "mean",
     normalizer: float | None = None,
     return_lse: bool = False,
@@ -111,6 +114,8 @@ def cross_entropy(
         Rows with this label are not read; their loss, gradient and lse are 0, their weight too.
     z_loss : float
         Weight of lse^2, finite and >= 0.
+    softcap : float, optional
+        z = softcap tanh(logits / softcap) instead of the logits; from 2**-100 to 2**100.
     reduction : {"mean", "sum", "none"}
         "mean" divides the sum by sum_rows s sum_c w_c q_c, and is 0 if that is 0.
     normalizer : float, optional
@@ -141,7 +146,7 @@ def cross_entropy(
     1.9287498479639178e-22
     """
     options = axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
-    batch = take_apart(logits, targets, *options)
+    batch = take_apart(logits, targets, *options, softcap)
     loss = batch.reduced(_loss)
     return (loss, batch.lse()) if return_lse else loss
 
@@ -157,6 +162,7 @@ def cross_entropy_with_grad(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "mean",
     normalizer: float | None = None,
     return_lse: bool = False,
@@ -179,7 +185,7 @@ def cross_entropy_with_grad(
     """
     check_out(out)
     options = axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
-    batch = take_apart(logits, targets, *options)
+    batch = take_apart(logits, targets, *options, softcap)
     loss, grad = batch.reduced(_loss), batch.like_logits(_grad)
     return (loss, grad, batch.lse()) if return_lse else (loss, grad)
 
@@ -196,6 +202,7 @@ def cross_entropy_grad(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "mean",
     normalizer: float | None = None,
     return_lse: bool = False,
@@ -220,7 +227,7 @@ def cross_entropy_grad(
     """
     check_out(out)
     options = axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
-    batch = take_apart(logits, targets, *options)
+    batch = take_apart(logits, targets, *options, softcap)
     g = of_shape(grad_loss, "grad_loss", (), *([batch.batch] if reduction == "none" else []))
     g = g if len(g) == len(batch.rows) else g * len(batch.rows)
     grad = batch.like_logits(_grad, g=g)
