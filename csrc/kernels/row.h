@@ -174,6 +174,17 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
     NAME(close_rows)(w, rows, sum_hi, sum_lo);
 }
 
+/* log(1 + s) of the rows of a batch, and harmless numbers where a row has no sum, or is none. */
+static inline void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
+    row_batch *b = &w->batch;
+    const int padded = padded_rows(rows);
+    for (int r = 0; r < padded; r++)
+        if (r >= rows || b->kind[r] != ROW_FINITE)
+            b->rest_hi[r] = b->rest_lo[r] = b->top_lo[r] = b->max[r] = b->scale[r] = 0.0, b->top_hi[r] = 1.0;
+    for (int r = 0; r < padded; r++)
+        b->log_s[r] = log1p_wide(NAME(div)((wide){b->rest_hi[r], b->rest_lo[r]}, (wide){b->top_hi[r], b->top_lo[r]}));
+}
+
 /* The sums of rows first .. first + rows - 1 to w->batch, their terms to w->out if there is one. */
 static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
     const ptrdiff_t classes = w->layout->classes;
@@ -194,13 +205,7 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
             NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &sum);
             put_sum(b, r, &sum);
         }
-
-    const int padded = padded_rows(rows);
-    for (int r = 0; r < padded; r++) /* a row that has none, or is none */
-        if (r >= rows || b->kind[r] != ROW_FINITE)
-            b->rest_hi[r] = b->rest_lo[r] = b->top_lo[r] = b->max[r] = b->scale[r] = 0.0, b->top_hi[r] = 1.0;
-    for (int r = 0; r < padded; r++)
-        b->log_s[r] = log1p_wide(NAME(div)((wide){b->rest_hi[r], b->rest_lo[r]}, (wide){b->top_hi[r], b->top_lo[r]}));
+    NAME(batch_logs)(w, rows);
 }
 
 #include "scale.h"

@@ -23,22 +23,21 @@ KERNELS_OF(f64)
 void XENT_PASTE(exp_f32, XENT_TIER)(const float *, float *, ptrdiff_t);
 void XENT_PASTE(exp_f64, XENT_TIER)(const double *, double *, ptrdiff_t);
 
-#define COLUMN(DTYPE_)                                                                                          \
-    (xent_kernels) {                                                                                            \
-        .logsumexp = XENT_PASTE(logsumexp_##DTYPE_, XENT_TIER),                                                 \
-        .weighted_logsumexp = XENT_PASTE(weighted_logsumexp_##DTYPE_, XENT_TIER),                               \
-        .softmax = XENT_PASTE(softmax_##DTYPE_, XENT_TIER),                                                     \
-        .log_softmax = XENT_PASTE(log_softmax_##DTYPE_, XENT_TIER),                                             \
-        .cross_entropy = XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER),                                         \
-        .soft_cross_entropy = XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER),                               \
-        .hessian = XENT_PASTE(hessian_##DTYPE_, XENT_TIER), .sigmoid = XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER), \
-        .made_rows = XENT_PASTE(made_rows_##DTYPE_, XENT_TIER),                                                 \
-        .tile_sum = XENT_PASTE(tile_sum_##DTYPE_, XENT_TIER),                                                   \
-        .tile_grad = XENT_PASTE(tile_grad_##DTYPE_, XENT_TIER),                                                 \
-        .tile_finish = XENT_PASTE(tile_finish_##DTYPE_, XENT_TIER),                                             \
-        .block_sums = XENT_PASTE(block_sums_##DTYPE_, XENT_TIER),                                               \
-        .sums_lse = XENT_PASTE(sums_lse_##DTYPE_, XENT_TIER),                                                   \
-        .column_sums = XENT_PASTE(column_sums_##DTYPE_, XENT_TIER),                                             \
+#define COLUMN(DTYPE_)                                                                                                \
+    (xent_kernels) {                                                                                                  \
+        .logsumexp = XENT_PASTE(logsumexp_##DTYPE_, XENT_TIER),                                                       \
+        .weighted_logsumexp = XENT_PASTE(weighted_logsumexp_##DTYPE_, XENT_TIER),                                     \
+        .softmax = XENT_PASTE(softmax_##DTYPE_, XENT_TIER),                                                           \
+        .log_softmax = XENT_PASTE(log_softmax_##DTYPE_, XENT_TIER),                                                   \
+        .cross_entropy = XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER),                                               \
+        .soft_cross_entropy = XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER),                                     \
+        .hessian = XENT_PASTE(hessian_##DTYPE_, XENT_TIER), .sigmoid = XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER),       \
+        .made_rows = XENT_PASTE(made_rows_##DTYPE_, XENT_TIER), .tile_sum = XENT_PASTE(tile_sum_##DTYPE_, XENT_TIER), \
+        .tile_grad = XENT_PASTE(tile_grad_##DTYPE_, XENT_TIER),                                                       \
+        .tile_finish = XENT_PASTE(tile_finish_##DTYPE_, XENT_TIER),                                                   \
+        .block_sums = XENT_PASTE(block_sums_##DTYPE_, XENT_TIER),                                                     \
+        .sums_lse = XENT_PASTE(sums_lse_##DTYPE_, XENT_TIER),                                                         \
+        .column_sums = XENT_PASTE(column_sums_##DTYPE_, XENT_TIER),                                                   \
     }
 
 #define STRING_(x) #x

@@ -57,6 +57,13 @@ static wide mass_of(const smoothing *e, const row_state *s) {
 }
 #endif
 
+/* A sum made earlier takes the place of a batch of one row. */
+static void NAME(given_sum)(NAME(sweeper) * w, const rowsum *sum) {
+    w->batch.ordinary = 1;
+    put_sum(&w->batch, 0, sum);
+    NAME(batch_logs)(w, 1);
+}
+
 void KERNEL(block_sums)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
@@ -66,7 +73,7 @@ void KERNEL(block_sums)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t la
             const ptrdiff_t left = a->layout->classes - start, n = left < XENT_BLOCK ? left : XENT_BLOCK;
             const REAL *x = NAME(logits_at)(&w, row_of(a->layout, a->x, row), start, n);
             rowsum block;
-            NAME(block_sum)(x, n, NULL, w.journal, &w.careful, &block);
+            NAME(block_sum)(x, n, NULL, w.room, w.shifted, &w.lanes[0], &block);
             memcpy((char *)a->row_out + (b * a->layout->rows + row) * XENT_SUM_BYTES, &block, sizeof block);
         }
     NAME(sweeper_stop)(&w, few);
@@ -174,9 +181,10 @@ void KERNEL(tile_grad)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last,
         const double lse = NAME(row_lse)(&s->sum, log_s);
         const smoothing e = smoothing_of(p, s, a->tile->classes);
         wide factor = NAME(row_factor)(a, row, weight), mass = mass_of(&e, s);
-        NAME(labelled) k = {.z[0] = s->at_label, .mass[0] = mass.hi, .factor_hi[0] = factor.hi, .factor_lo[0] = factor.lo};
+        NAME(labelled)
+        k = {.z[0] = s->at_label, .mass[0] = mass.hi, .factor_hi[0] = factor.hi, .factor_lo[0] = factor.lo};
         if (!soft && finite) {
-            w.sums[0] = s->sum, w.logs[0] = log_s;
+            NAME(given_sum)(&w, &s->sum);
             NAME(label_rows)(&w, &k, 1, p->z_loss);
         }
         NAME(view_of_sum) v = {0};
@@ -235,7 +243,7 @@ void KERNEL(tile_finish)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
             if (finite) loss += zeta;
         } else {
             NAME(labelled) k = {.z[0] = s->at_label, .mass[0] = mass.hi};
-            w.sums[0] = s->sum, w.logs[0] = log_s;
+            NAME(given_sum)(&w, &s->sum);
             NAME(label_rows)(&w, &k, 1, p->z_loss);
             loss = k.loss[0], lse = k.lse[0];
         }
