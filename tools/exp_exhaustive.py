@@ -108,7 +108,7 @@ def check(first: int, last: int, stride: int) -> Tally:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stride", type=int, default=1, help="try one float32 in so many")
-    parser.add_argument("--limit", type=float, default=0.6, help="the error allowed, in ulp")
+    parser.add_argument("--limit", type=float, default=0.9, help="the error allowed, in ulp")
     parser.add_argument("--tier", choices=_kernels.tiers(), help="the live one if not given")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()

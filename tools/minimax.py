@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from mpmath import cos, exp, ln, log, lu_solve, matrix, mp, mpf, nstr, pi
 
 HEADER = Path(__file__).resolve().parents[1] / "csrc" / "kernels" / "elementary.h"
@@ -53,6 +54,20 @@ def minimax(
     return best
 
 
+def minimax_in_float32(f: Function, weight: Function, terms: int, reach: mpf) -> tuple[list[mpf], mpf]:
+    """The same with coefficients that are float32: rounded from the lowest on, the others fitted anew after each."""
+    fixed: list[mpf] = []
+
+    def left(x: mpf) -> mpf:
+        return f(x) - sum(c * x**i for i, c in enumerate(fixed))
+
+    for k in range(terms):
+        c, _ = minimax(lambda x: left(x) / x**k, lambda x: weight(x) * abs(x) ** k, terms - k, -reach, reach, 200, 40)  # noqa: B023
+        fixed.append(mpf(float(np.float32(float(c[0])))))
+    points = [reach * (mpf(i) / 500 - 1 + mpf(1) / 10**6) for i in range(1001)]
+    return fixed, max(weight(x) * abs(left(x)) for x in points)
+
+
 def hexadecimal(x: mpf) -> str:
     """As elementary.h writes it: no trailing zeros."""
     mantissa, exponent = float(x).hex().split("p")
@@ -66,8 +81,11 @@ def polynomials() -> list[tuple[str, list[mpf], mpf]]:
     float32 = minimax(lambda f: (exp(f * ln2) - 1) / f, lambda f: abs(f) * exp(-f * ln2), 6, -half, half)
     reach = ln2 / 2 * (1 + mpf(2) ** -20)  # n is found by a rounded product
     float64 = minimax(lambda r: (exp(r) - 1 - r) / r**2, lambda r: r * r * exp(-r), 10, -reach, reach)
+    reach32 = ln2 / 2 * (1 + mpf(2) ** -16)
+    terms32 = minimax_in_float32(lambda r: (exp(r) - 1 - r) / r**2, lambda r: r * r * exp(-r), 5, reach32)
     return [
-        ("float32: (2^f - 1) / f, |f| <= 1/2", *float32),
+        ("float32, its terms: (e^r - 1 - r) / r^2, |r| <= ln(2) / 2", *terms32),
+        ("float32, once a row: (2^f - 1) / f, |f| <= 1/2", *float32),
         ("float64: (e^r - 1 - r) / r^2, |r| <= ln(2) / 2", *float64),
     ]
 
@@ -88,7 +106,7 @@ def main() -> int:
         wanted += map(hexadecimal, coefficients)
     if args.check:
         text = HEADER.read_text()
-        have = {float.fromhex(word.rstrip(",;)")) for word in text.split() if word.startswith("0x1.") and "p" in word}
+        have = {float.fromhex(word.rstrip(",;)").rstrip("f")) for word in text.split() if word.startswith("0x1.") and "p" in word}
         missing = [c for c in wanted if float.fromhex(c) not in have]
         print("not in elementary.h: " + " ".join(missing) if missing else "elementary.h has them all")
         return 1 if missing else 0
