@@ -62,7 +62,9 @@ def minimax_in_float32(f: Function, weight: Function, terms: int, reach: mpf) ->
         return f(x) - sum(c * x**i for i, c in enumerate(fixed))
 
     for k in range(terms):
-        c, _ = minimax(lambda x: left(x) / x**k, lambda x: weight(x) * abs(x) ** k, terms - k, -reach, reach, 200, 40)  # noqa: B023
+        c, _ = minimax(
+            lambda x, k=k: left(x) / x**k, lambda x, k=k: weight(x) * abs(x) ** k, terms - k, -reach, reach, 200, 40
+        )
         fixed.append(mpf(float(np.float32(float(c[0])))))
     points = [reach * (mpf(i) / 500 - 1 + mpf(1) / 10**6) for i in range(1001)]
     return fixed, max(weight(x) * abs(left(x)) for x in points)
@@ -106,7 +108,11 @@ def main() -> int:
         wanted += map(hexadecimal, coefficients)
     if args.check:
         text = HEADER.read_text()
-        have = {float.fromhex(word.rstrip(",;)").rstrip("f")) for word in text.split() if word.startswith("0x1.") and "p" in word}
+        have = {
+            float.fromhex(word.rstrip(",;)").rstrip("f"))
+            for word in text.split()
+            if word.startswith("0x1.") and "p" in word
+        }
         missing = [c for c in wanted if float.fromhex(c) not in have]
         print("not in elementary.h: " + " ".join(missing) if missing else "elementary.h has them all")
         return 1 if missing else 0

@@ -369,8 +369,9 @@ static void exercise_shape(uint64_t *hash, const variant *how, xent_type type, p
     static const int HESSIANS[] = {0, VECTOR, SMOOTHING | Z_LOSS | IGNORE | SUM,
                                    PROBABILITIES | VECTOR | Z_LOSS | CLASS_WEIGHT | SAMPLE_WEIGHT};
     for (size_t i = 0; i < sizeof HESSIANS / sizeof *HESSIANS; i++) exercise_hessian(&s, HESSIANS[i]);
-    static const int IN_TILES[] = {0, IGNORE | CLASS_WEIGHT | SAMPLE_WEIGHT, SMOOTHING | Z_LOSS | BIAS | SOFTCAP | GRAD_LOSS,
-                                   PROBABILITIES | CLASS_WEIGHT, PROBABILITIES | SMOOTHING | BIAS};
+    static const int IN_TILES[] = {0, IGNORE | CLASS_WEIGHT | SAMPLE_WEIGHT,
+                                   SMOOTHING | Z_LOSS | BIAS | SOFTCAP | GRAD_LOSS, PROBABILITIES | CLASS_WEIGHT,
+                                   PROBABILITIES | SMOOTHING | BIAS};
     for (size_t i = 0; i < sizeof IN_TILES / sizeof *IN_TILES; i++) exercise_tiles(&s, IN_TILES[i]);
     exercise_sigmoid(&s, type, 0);
     exercise_sigmoid(&s, XENT_BOOL, BY_ROWS | CLASS_WEIGHT);
