@@ -40,6 +40,26 @@ typedef struct {
     atomic_int *failed;
 } xent_loss_args;
 
+/* A dense layer's arrays, (rows, columns), contiguous. NULL: not given, not wanted. */
+typedef struct {
+    xent_activation activation;
+    ptrdiff_t rows, columns;
+    void *y, *saved_z; /* forward */
+    const void *bias;
+    const void *grad_y, *saved; /* backward */
+    void *grad_z, *grad_bias;
+    int accumulate;
+} xent_dense_args;
+
+/* What one call of a kernel works on: at most XENT_DENSE_COLUMNS columns of some rows. */
+enum { XENT_DENSE_COLUMNS = 512 };
+typedef struct {
+    ptrdiff_t row, rows, column, columns;
+    double *sums;    /* of the columns over these rows; behind them what they lost */
+    double *squares; /* of the rows, `square_step` apart */
+    ptrdiff_t square_step;
+} xent_dense_tile;
+
 /* A kernel works on rows first .. last - 1; `group` numbers the group of rows, for totals. */
 typedef void (*xent_reduce_kernel)(const xent_reduce_args *, ptrdiff_t first, ptrdiff_t last);
 typedef void (*xent_loss_kernel)(const xent_loss_args *, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group);
@@ -48,6 +68,10 @@ typedef void (*xent_loss_kernel)(const xent_loss_args *, ptrdiff_t first, ptrdif
 typedef struct {
     xent_reduce_kernel logsumexp, weighted_logsumexp, softmax, log_softmax;
     xent_loss_kernel cross_entropy, soft_cross_entropy, hessian, sigmoid;
+    void (*bias_activation)(const xent_dense_args *, const xent_dense_tile *);
+    void (*activation_backward)(const xent_dense_args *, const xent_dense_tile *);
+    void (*bias_gradient)(const xent_dense_args *, const xent_dense_tile *, ptrdiff_t groups);
+    void (*row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t columns);
 } xent_kernels;
 
 typedef struct {

@@ -9,7 +9,11 @@
     void XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);      \
     void XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t); \
     void XENT_PASTE(hessian_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);            \
-    void XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);
+    void XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);            \
+    void XENT_PASTE(bias_activation_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *);           \
+    void XENT_PASTE(activation_backward_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *);       \
+    void XENT_PASTE(bias_gradient_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *, ptrdiff_t);  \
+    void XENT_PASTE(row_squares_##DTYPE_, XENT_TIER)(const void *, double *, ptrdiff_t, ptrdiff_t);
 
 KERNELS_OF(f32)
 KERNELS_OF(f64)
@@ -25,6 +29,10 @@ void XENT_PASTE(exp_f64, XENT_TIER)(const double *, double *, ptrdiff_t);
         .cross_entropy = XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER),                                         \
         .soft_cross_entropy = XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER),                               \
         .hessian = XENT_PASTE(hessian_##DTYPE_, XENT_TIER), .sigmoid = XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER), \
+        .bias_activation = XENT_PASTE(bias_activation_##DTYPE_, XENT_TIER),                                     \
+        .activation_backward = XENT_PASTE(activation_backward_##DTYPE_, XENT_TIER),                             \
+        .bias_gradient = XENT_PASTE(bias_gradient_##DTYPE_, XENT_TIER),                                         \
+        .row_squares = XENT_PASTE(row_squares_##DTYPE_, XENT_TIER),                                             \
     }
 
 #define STRING_(x) #x
