@@ -19,13 +19,13 @@ XENT_INLINE exponential split_exp(double x) {
     const double rounder = ROUNDER + 1023.0;
     double t = fma(x, LOG2E, rounder);
     double f = fma(x, LOG2E, -(t - rounder)); /* x log2 e - n, |f| <= 1/2 */
-    double p = 0x1.ffcb098f80424p-17;         /* (2^f - 1) / f */
-    p = fma(p, f, 0x1.443f617dba68ep-13);
-    p = fma(p, f, 0x1.5d88be4fc9045p-10);
-    p = fma(p, f, 0x1.3b2a1c3709ff1p-7);
-    p = fma(p, f, 0x1.c6b08cb0f1b96p-5);
-    p = fma(p, f, 0x1.ebfbe0452f6a4p-3);
-    p = fma(p, f, 0x1.62e42fefd3464p-1);
+    double p = 0x1.ffc2cec57ffdcp-17; /* (2^f - 1) / f */
+    p = fma(p, f, 0x1.443f5c688ed94p-13);
+    p = fma(p, f, 0x1.5d88c473be5d6p-10);
+    p = fma(p, f, 0x1.3b2a1c3d4916bp-7);
+    p = fma(p, f, 0x1.c6b08cac618e7p-5);
+    p = fma(p, f, 0x1.ebfbe0452992fp-3);
+    p = fma(p, f, 0x1.62e42fefd43f3p-1);
     return (exponential){from_bits(bits_of(t) << 52), p * f};
 }
 
@@ -54,11 +54,11 @@ XENT_INLINE double sigmoid_f32(double z) {
 XENT_INLINE double softplus_f32(double z) { /* max(z, 0) + log(1 + e), log(1 + e) = 2 atanh(e / (2 + e)) */
     double e = exp_near(-size_up_to(z, 200.0));
     double s = e / (2.0 + e), w = s * s;
-    double p = 0x1.f1738e1d97bfap-3; /* (2 atanh(s) / s - 2) / s^2 */
-    p = fma(p, w, 0x1.b6e6b37c8f13cp-3);
-    p = fma(p, w, 0x1.2508b2746afecp-2);
-    p = fma(p, w, 0x1.9996af84c05e8p-2);
-    p = fma(p, w, 0x1.5555584c487b1p-1);
+    double p = 0x1.f174a5392701fp-3; /* (2 atanh(s) / s - 2) / s^2 */
+    p = fma(p, w, 0x1.b6e6597446b13p-3);
+    p = fma(p, w, 0x1.2508b7a1b0c1cp-2);
+    p = fma(p, w, 0x1.9996af458c738p-2);
+    p = fma(p, w, 0x1.5555584ccb3fcp-1);
     return fma(fma(p, w, 2.0), s, z > 0.0 ? z : 0.0);
 }
 
@@ -69,17 +69,17 @@ typedef struct {
 /* Q(a) = e^(-a^2/2) p(t) / (a + 3), t = (a - 3) / (a + 3), 0 <= a <= 15 */
 XENT_INLINE normal_tail normal_tail_f32(double a) {
     double inverse = 1.0 / (a + 3.0), t = (a - 3.0) * inverse, e = exp_near(-0.5 * a * a);
-    double p = 0x1.c925a44439aa6p-15;
-    p = fma(p, t, 0x1.13724be977c05p-13);
-    p = fma(p, t, -0x1.009ea4cdeeeccp-12);
-    p = fma(p, t, -0x1.0eafb04465b9bp-10);
-    p = fma(p, t, 0x1.0ca1e6e31d381p-10);
-    p = fma(p, t, 0x1.c8bdb5dda0297p-8);
-    p = fma(p, t, -0x1.56d5e901e7202p-7);
-    p = fma(p, t, -0x1.832d0aadf1a23p-5);
-    p = fma(p, t, 0x1.d713850044978p-3);
-    p = fma(p, t, -0x1.04c729abae655p-1);
-    p = fma(p, t, 0x1.754a751c6f39cp-1);
+    double p = 0x1.c91a9bf64a1d9p-15;
+    p = fma(p, t, 0x1.136d14ed513bp-13);
+    p = fma(p, t, -0x1.009e7ee5a9701p-12);
+    p = fma(p, t, -0x1.0eaf0e6263da5p-10);
+    p = fma(p, t, 0x1.0ca211dc6cd01p-10);
+    p = fma(p, t, 0x1.c8bda8c882069p-8);
+    p = fma(p, t, -0x1.56d5eb2b26a4cp-7);
+    p = fma(p, t, -0x1.832d0a7c51d15p-5);
+    p = fma(p, t, 0x1.d7138503e4879p-3);
+    p = fma(p, t, -0x1.04c729abc5164p-1);
+    p = fma(p, t, 0x1.754a751c6b49cp-1);
     return (normal_tail){e, e * p * inverse};
 }
 

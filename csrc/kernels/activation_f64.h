@@ -38,12 +38,12 @@ XENT_INLINE double quotient(wide a, wide b) {
 /* tanh(a) / a - 1 over a^2, |a| <= 0.3 */
 XENT_INLINE double tanh_near_0(double a) {
     double w = a * a;
-    double p = 0x1.076e23170eec2p-11; /* (tanh(a) / a - 1) / a^2 */
-    p = fma(p, w, -0x1.79ebcbd0f9fd4p-10);
-    p = fma(p, w, 0x1.d6a9baf60eec5p-9);
-    p = fma(p, w, -0x1.226daa46f794ap-7);
-    p = fma(p, w, 0x1.664f466940a48p-6);
-    p = fma(p, w, -0x1.ba1ba1b59c549p-5);
+    double p = 0x1.076e1d9afea83p-11; /* (tanh(a) / a - 1) / a^2 */
+    p = fma(p, w, -0x1.79ebcace85dcdp-10);
+    p = fma(p, w, 0x1.d6a9bae2a8726p-9);
+    p = fma(p, w, -0x1.226daa46960fcp-7);
+    p = fma(p, w, 0x1.664f46693e825p-6);
+    p = fma(p, w, -0x1.ba1ba1b59c4ep-5);
     p = fma(p, w, 0x1.111111110ebcp-3);
     p = fma(p, w, -0x1.5555555555548p-2);
     return fma(a * w, p, a);
@@ -75,34 +75,46 @@ typedef struct {
     double q; /* LIFT Q(a) */
 } normal_tail_lifted;
 
-/* Q(a) = e^(-a^2/2) p(t) / (a + 4), t = (a - 4) / (a + 4), 0 <= a <= 38.7 */
+/* Q(a) = e^(-a^2/2) p(t) / (a + 5), t = (a - 5) / (a + 5), 0 <= a <= 38.7 */
 XENT_INLINE normal_tail_lifted normal_tail_f64(double a) {
-    double square = a * a, t = (a - 4.0) / (a + 4.0);
+    double square = a * a, t = (a - 5.0) / (a + 5.0);
     wide e = lifted_exp(-0.5 * square, -0.5 * fma(a, a, -square));
-    double p = -0x1.50f7ff9c7bd2ap-30;
-    p = fma(p, t, -0x1.bad352e1f97c1p-32);
-    p = fma(p, t, 0x1.f87b2d355586ep-27);
-    p = fma(p, t, 0x1.17b421f385c98p-26);
-    p = fma(p, t, -0x1.4bbb725174bbp-24);
-    p = fma(p, t, -0x1.50ed2fd5aa5bbp-23);
-    p = fma(p, t, 0x1.1b95fca6af47ap-22);
-    p = fma(p, t, 0x1.125e0ba0252cp-20);
-    p = fma(p, t, -0x1.4fa1ccb4ec86dp-21);
-    p = fma(p, t, -0x1.8d4b0da8b95dap-18);
-    p = fma(p, t, 0x1.7fd43548178fep-21);
-    p = fma(p, t, 0x1.26d077d4e72a4p-15);
-    p = fma(p, t, -0x1.00109737d47ccp-19);
-    p = fma(p, t, -0x1.e4a422b93225fp-13);
-    p = fma(p, t, 0x1.17a4a5a59cd8ap-13);
-    p = fma(p, t, 0x1.ab825fb48ed04p-10);
-    p = fma(p, t, -0x1.c81719c8cd8ffp-9);
-    p = fma(p, t, -0x1.ee27610449f76p-8);
-    p = fma(p, t, 0x1.eec4cc3e43c2dp-5);
-    p = fma(p, t, -0x1.7dff2bff6844ap-3);
-    p = fma(p, t, 0x1.8c6dbf2cfc30dp-2);
-    p = fma(p, t, -0x1.373e3a893c28ap-1);
-    p = fma(p, t, 0x1.82b4bb8c94dcep-1);
-    return (normal_tail_lifted){e, e.hi * (p / (a + 4.0))};
+    double p = -0x1.9ad8762b92bebp-32;
+    p = fma(p, t, -0x1.39485e322a39cp-30);
+    p = fma(p, t, 0x1.300bcadb9e492p-29);
+    p = fma(p, t, 0x1.70c353f3d5292p-27);
+    p = fma(p, t, -0x1.269faab10d95cp-27);
+    p = fma(p, t, -0x1.2ce502d99eb64p-24);
+    p = fma(p, t, 0x1.5988996dbc4cep-25);
+    p = fma(p, t, 0x1.d4665964a9abdp-22);
+    p = fma(p, t, -0x1.674b4d060af97p-22);
+    p = fma(p, t, -0x1.73e04f543f0dfp-19);
+    p = fma(p, t, 0x1.0b14ef5b68bc6p-18);
+    p = fma(p, t, 0x1.17df10cb234dfp-16);
+    p = fma(p, t, -0x1.a17013ca79e79p-15);
+    p = fma(p, t, -0x1.f21492a8bd163p-15);
+    p = fma(p, t, 0x1.1daf1ae160255p-11);
+    p = fma(p, t, -0x1.a2503778bd37cp-11);
+    p = fma(p, t, -0x1.88590e98603aap-9);
+    p = fma(p, t, 0x1.54b4d4f48ae0bp-6);
+    p = fma(p, t, -0x1.1b1c254ca3f71p-4);
+    p = fma(p, t, 0x1.51f6329f01ba3p-3);
+    p = fma(p, t, -0x1.410ed5f87594cp-2);
+    p = fma(p, t, 0x1.fb31653876f89p-2);
+    p = fma(p, t, -0x1.54ad03f27ca18p-1);
+    p = fma(p, t, 0x1.89d3abe1f95aep-1);
+    double near = 0x1.1e8810210cd9dp-38; /* (1/2 - Q(a)) / a, a <= 1: there t has too few digits */
+    near = fma(near, square, -0x1.e68f50eae7953p-34);
+    near = fma(near, square, 0x1.380a27344e97p-29);
+    near = fma(near, square, -0x1.621cb3d7a70fcp-25);
+    near = fma(near, square, 0x1.6589f0b436bbcp-21);
+    near = fma(near, square, -0x1.3ce8f9b542e64p-17);
+    near = fma(near, square, 0x1.e42b0d4ae4fffp-14);
+    near = fma(near, square, -0x1.37403f6b929dap-10);
+    near = fma(near, square, 0x1.46d0429768ffdp-7);
+    near = fma(near, square, -0x1.1058377e2cedfp-4);
+    near = fma(near, square, 0x1.9884533d43651p-2);
+    return (normal_tail_lifted){e, a < 1.0 ? fma(-a, near, 0.5) * LIFT : e.hi * (p / (a + 5.0))};
 }
 
 XENT_INLINE double gelu_f64(double z) { /* z Phi(z), Phi(-a) = Q(a) */
