@@ -142,8 +142,8 @@ XENT_API void xent_bias_activation_f32(float *y, const float *bias, xent_activat
 XENT_API void xent_bias_activation_f64(double *y, const double *bias, xent_activation, double *saved_z, ptrdiff_t rows,
                                        ptrdiff_t columns);
 
-/* grad_z = grad_y f'; saved is z for gelu, gelu_tanh and silu, else y (NULL for the identity). grad_z may be grad_y.
- * grad_bias = the sum of the rows of grad_z, added to what it holds if accumulate; squares[i] = ||grad_z_i||^2. */
+/* grad_z = grad_y f'; saved is z for gelu, gelu_tanh and silu, else y (NULL for the identity). grad_z may be grad_y, or
+ * NULL for the identity. grad_bias = the sum of the rows of grad_z, added to what it holds if accumulate; squares[i] = ||grad_z_i||^2. */
 XENT_API xent_status xent_activation_backward_f32(const float *grad_y, const float *saved, xent_activation,
                                                   float *grad_z, float *grad_bias, int accumulate, double *squares,
                                                   ptrdiff_t rows, ptrdiff_t columns);

@@ -57,11 +57,11 @@ static void NAME(add_rows)(const REAL *dz, ptrdiff_t rows, ptrdiff_t width, ptrd
         double h[SIDE_BY_SIDE], l[SIDE_BY_SIDE];
         memcpy(h, hi + c, sizeof h), memcpy(l, lo + c, sizeof l);
         for (ptrdiff_t r = 0; r < rows; r++)
-            for (int i = 0; i < SIDE_BY_SIDE; i++) NAME(add_to)(&h[i], &l[i], (double)dz[r * stride + c + i]);
+            for (int i = 0; i < SIDE_BY_SIDE; i++) NAME(add_to)(&h[i], &l[i], (double)NAME(normal)(dz[r * stride + c + i]));
         memcpy(hi + c, h, sizeof h), memcpy(lo + c, l, sizeof l);
     }
     for (ptrdiff_t r = 0; r < rows; r++)
-        for (ptrdiff_t i = c; i < width; i++) NAME(add_to)(&hi[i], &lo[i], (double)dz[r * stride + i]);
+        for (ptrdiff_t i = c; i < width; i++) NAME(add_to)(&hi[i], &lo[i], (double)NAME(normal)(dz[r * stride + i]));
 }
 
 void KERNEL(activation_backward)(const xent_dense_args *a, const xent_dense_tile *tile) {
@@ -73,17 +73,17 @@ void KERNEL(activation_backward)(const xent_dense_args *a, const xent_dense_tile
         const ptrdiff_t rows = tile->rows - done < strip ? tile->rows - done : strip;
         const ptrdiff_t at = (tile->row + done) * stride + tile->column;
         const REAL *dy = (const REAL *)a->grad_y + at, *saved = (const REAL *)a->saved + at;
-        REAL *dz = (REAL *)a->grad_z + at;
         const int joined = width == stride;
         const ptrdiff_t lines = joined ? 1 : rows, length = joined ? rows * width : width;
-        for (ptrdiff_t i = 0; i < lines; i++) {
-            if (dz != dy) memcpy(dz + i * stride, dy + i * stride, (size_t)length * sizeof *dz);
-            NAME(run_line)(NAME(LINES)[a->activation], dz + i * stride, saved + i * stride, length);
+        for (ptrdiff_t i = 0; i < lines && a->grad_z; i++) {
+            REAL *dz = (REAL *)a->grad_z + at + i * stride;
+            if (a->grad_z != a->grad_y) memcpy(dz, dy + i * stride, (size_t)length * sizeof *dz);
+            NAME(run_line)(NAME(LINES)[a->activation], dz, saved + i * stride, length);
         }
+        const REAL *dz = a->grad_z ? (const REAL *)a->grad_z + at : dy;
         if (hi) NAME(add_rows)(dz, rows, width, stride, hi, lo);
-        if (tile->squares)
-            for (ptrdiff_t r = 0; r < rows; r++)
-                tile->squares[(done + r) * tile->square_step] = NAME(square_sum)(dz + r * stride, width);
+        for (ptrdiff_t r = 0; r < rows && tile->squares; r++)
+            tile->squares[(done + r) * tile->square_step] = NAME(square_sum)(dz + r * stride, width);
     }
 }
 

@@ -46,13 +46,19 @@ XENT_NOINLINE void NAME(run_line)(NAME(line_map) f, REAL *line, const REAL *with
     memcpy(line + whole, few, (size_t)rest * sizeof *few);
 }
 
+/* *sum += x^2 */
+XENT_INLINE void NAME(add_square)(double *sum, REAL x) {
+    const double v = (double)NAME(normal)(x);
+    *sum = fma(v, v, *sum);
+}
+
 /* The sum of the squares of n <= XENT_DENSE_COLUMNS numbers, by the lanes of lanes.h: `lanes` of them, 16, 32 or 64, hold a term. */
 XENT_INLINE double NAME(squares_in)(const REAL *x, ptrdiff_t n, const int lanes) {
     double lane[XENT_LANES] = {0};
     ptrdiff_t c = 0;
     for (; c + lanes <= n; c += lanes)
-        for (int l = 0; l < lanes; l++) lane[l] = fma((double)x[c + l], (double)x[c + l], lane[l]);
-    for (ptrdiff_t l = 0; c + l < n; l++) lane[l] = fma((double)x[c + l], (double)x[c + l], lane[l]);
+        for (int l = 0; l < lanes; l++) NAME(add_square)(&lane[l], x[c + l]);
+    for (ptrdiff_t l = 0; c + l < n; l++) NAME(add_square)(&lane[l], x[c + l]);
     if (lanes > 32)
         for (int l = 0; l < 32; l++) lane[l] += lane[l + 32];
     if (lanes > 16)

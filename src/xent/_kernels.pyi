@@ -60,7 +60,7 @@ def activation_backward(
     grad_y: _Array,
     saved: _Array | None,
     activation: int,
-    grad_z: _Array,
+    grad_z: _Array | None,
     grad_bias: _Array | None,
     accumulate: bool,
     squares: _Array | None,

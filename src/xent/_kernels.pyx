@@ -371,9 +371,12 @@ def bias_activation(cnp.ndarray y not None, cnp.ndarray bias, int activation, cn
             xent_bias_activation_f64(<double *> to, <const double *> b, f, <double *> z, rows, columns)
 
 
-def activation_backward(cnp.ndarray grad_y not None, cnp.ndarray saved, int activation, cnp.ndarray grad_z not None,
+def activation_backward(cnp.ndarray grad_y not None, cnp.ndarray saved, int activation, cnp.ndarray grad_z,
                         cnp.ndarray grad_bias, bint accumulate, cnp.ndarray squares):
-    """grad_z = grad_y f'(saved); grad_bias (+)= its sum over the rows; squares (float64) = ||grad_z_i||^2."""
+    """grad_z = grad_y f'(saved); grad_bias (+)= its sum over the rows; squares (float64) = ||grad_z_i||^2.
+
+    For the identity, `saved` may be None, and grad_z too: then it is not written.
+    """
     cdef int type = dense_type(grad_y, activation)
     cdef Py_ssize_t rows = cnp.PyArray_DIM(grad_y, 0), columns = cnp.PyArray_DIM(grad_y, 1), size = rows * columns
     cdef xent_activation f = <xent_activation> activation
@@ -383,8 +386,8 @@ def activation_backward(cnp.ndarray grad_y not None, cnp.ndarray saved, int acti
     cdef void *db = dense_data(grad_bias, type, columns)
     cdef double *sq = <double *> dense_data(squares, cnp.NPY_FLOAT64, rows)
     cdef xent_status status
-    if saved is None and activation:
-        raise ValueError("saved is needed")
+    if activation and (saved is None or grad_z is None):
+        raise ValueError("only the identity does without saved and grad_z")
     if type == cnp.NPY_FLOAT32 and size < LONG_WORK:
         status = xent_activation_backward_f32(<const float *> dy, <const float *> s, f, <float *> dz, <float *> db,
                                               accumulate, sq, rows, columns)
