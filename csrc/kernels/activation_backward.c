@@ -82,8 +82,8 @@ void KERNEL(activation_backward)(const xent_dense_args *a, const xent_dense_tile
         }
         const REAL *dz = a->grad_z ? (const REAL *)a->grad_z + at : dy;
         if (hi) NAME(add_rows)(dz, rows, width, stride, hi, lo);
-        for (ptrdiff_t r = 0; r < rows && tile->squares; r++)
-            tile->squares[(done + r) * tile->square_step] = NAME(square_sum)(dz + r * stride, width);
+        if (tile->squares)
+            NAME(square_sums)(dz, rows, width, stride, tile->squares + done * tile->square_step, tile->square_step);
     }
 }
 

@@ -6,11 +6,18 @@
 #include "dense.h"
 
 void KERNEL(row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t columns) {
+    const REAL *first = x;
+    if (columns > 0 && columns <= XENT_DENSE_COLUMNS) {
+        NAME(square_sums)(first, rows, columns, columns, out, 1);
+        return;
+    }
     for (ptrdiff_t r = 0; r < rows; r++) {
-        const REAL *row = (const REAL *)x + r * columns;
-        double sum = 0.0;
-        for (ptrdiff_t c = 0; c < columns; c += XENT_DENSE_COLUMNS)
-            sum += NAME(square_sum)(row + c, columns - c < XENT_DENSE_COLUMNS ? columns - c : XENT_DENSE_COLUMNS);
+        double sum = 0.0, block;
+        for (ptrdiff_t c = 0; c < columns; c += XENT_DENSE_COLUMNS) {
+            const ptrdiff_t n = columns - c < XENT_DENSE_COLUMNS ? columns - c : XENT_DENSE_COLUMNS;
+            NAME(square_sums)(first + r * columns + c, 1, n, columns, &block, 1);
+            sum += block;
+        }
         out[r] = sum;
     }
 }
