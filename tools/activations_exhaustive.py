@@ -5,9 +5,9 @@
     python tools/activations_exhaustive.py --activation gelu
 
 The truth is the float64 kernel's result, good to 2^-26 ulp of float32; tests/test_activations.py holds those against
-50-digit arithmetic. Printed: the worst errors in ulp and where. The unit of a derivative's error is the ulp of the largest
-of its terms and itself. Exit status 1 if an error exceeds --limit, or a special value is wrong: NaN gives NaN, what is
-below the smallest normal number 0.
+50-digit arithmetic. Printed: the worst errors in ulp and where. A derivative's error is in ulp of the largest of its
+terms and itself. Exit status 1 if an error exceeds --limit, or a special value is wrong: NaN gives NaN, what is below
+the smallest normal number 0.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def check(name: str, first: int, last: int, stride: int) -> tuple[Worst, Worst]:
     """f and f' at all float32 whose bits are first, first + stride, ... below last."""
     x = np.arange(first, last, stride, dtype=np.uint64).astype(np.uint32).view(np.float32)
     x = np.where(np.abs(x) < np.float32(SMALLEST), np.float32(0), x)  # as the kernels take them
-    wide = x.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        wide = x.astype(np.float64)
     truth = value(name, wide)
     values = Worst.of(x, value(name, x), truth, truth)
     keep = np.isnan(x)

@@ -57,9 +57,9 @@ def dense(
         The W, of the dtype of x.
     bias : array_like, shape (out,), optional
         The b, of the dtype of x.
-    activation : {"identity", "relu", "leaky_relu", "tanh", "sigmoid", "softplus", "gelu", "gelu_tanh", "silu"}, optional
-        The f. None is the identity; "leaky_relu" has the slope 0.01 below 0; "gelu" is z Phi(z), "gelu_tanh" its
-        approximation by a tanh.
+    activation : str, optional
+        The f: None or "identity", "relu", "leaky_relu" (slope 0.01 below 0), "tanh", "sigmoid", "softplus", "gelu"
+        (z Phi(z)), "gelu_tanh" (its approximation by a tanh), "silu".
     out : ndarray, shape (..., out), optional
         Where to put y.
     saved : ndarray, shape (..., out), optional
