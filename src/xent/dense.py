@@ -238,4 +238,3 @@ def dense_backward(
     if squares is None:
         return found
     return found, norms_of(squares, plain_rows(x), db is not None, batch)
-

@@ -43,4 +43,3 @@ def columns(rows: Rows, size: int) -> Rows:
 def norm(dz: Sequence[Decimal], x: Sequence[Decimal], bias: bool) -> Decimal:
     """sqrt(||dz||^2 (||x||^2 + 1)), without the 1 if there is no bias"""
     return (dot(dz, dz) * (dot(x, x) + (ONE if bias else ZERO))).sqrt()
-
