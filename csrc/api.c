@@ -367,10 +367,10 @@ xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, co
         same = out_shape->shape[d] == in_shape->shape[d] &&
                (out->strides[d] == in->strides[d] || out_shape->shape[d] == 1);
     for (int d = 0; d < out_shape->ndim; d++)
+        if (out_shape->shape[d] == 0) return XENT_APART; /* whose strides may be anything */
+    for (int d = 0; d < out_shape->ndim; d++)
         if (out->strides[d] == 0 && out_shape->shape[d] > 1) return XENT_FOLDED;
     if (same) return XENT_SAME;
-    for (int d = 0; d < out_shape->ndim; d++)
-        if (out_shape->shape[d] == 0) return XENT_APART;
     for (int d = 0; d < in_shape->ndim; d++)
         if (in_shape->shape[d] == 0) return XENT_APART;
     extent(out_shape, out, &out_low, &out_high);

@@ -2,6 +2,7 @@
 
 from xent import reference
 from xent.dense import DenseGrads, dense, dense_backward, saved_kind
+from xent.gradient_flow import gradient_flow
 from xent.losses import (
     cross_entropy,
     cross_entropy_grad,
@@ -11,12 +12,14 @@ from xent.losses import (
     sigmoid_cross_entropy,
     sigmoid_cross_entropy_with_grad,
 )
+from xent.mlp import MlpWorkspace, mlp_with_grad
 from xent.per_sample import dense_clipped_grads, dense_sample_grads, dense_sample_norms, dense_weighted_grads
 from xent.reductions import log_softmax, logsumexp, softmax
 from xent.runtime import __version__, get_num_threads, set_num_threads, show_config
 
 __all__ = [
     "DenseGrads",
+    "MlpWorkspace",
     "__version__",
     "cross_entropy",
     "cross_entropy_grad",
@@ -30,8 +33,10 @@ __all__ = [
     "dense_sample_norms",
     "dense_weighted_grads",
     "get_num_threads",
+    "gradient_flow",
     "log_softmax",
     "logsumexp",
+    "mlp_with_grad",
     "reference",
     "saved_kind",
     "set_num_threads",

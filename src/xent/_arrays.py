@@ -107,10 +107,10 @@ def _refuse_overlap(out: Array, other: Array, name: str, out_name: str = "out") 
         raise ValueError(f"{out_name} overlaps {name}")
 
 
-def distinct(out: Array, other: Array, name: str) -> None:
+def distinct(out: Array, other: Array, name: str, out_name: str = "out") -> None:
     """Refuse an `out` that overlaps an input that is read while it is written."""
     if _kernels.relation(out, other) != APART:
-        _refuse_overlap(out, other, name)
+        _refuse_overlap(out, other, name, out_name)
 
 
 def destination(

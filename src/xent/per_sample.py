@@ -221,7 +221,7 @@ def _weighted(dz: Array, x: Array, weight: Array, out: Any, arrays: dict[str, Ar
     apart = arrays | {"sample_weight": weight}
     grads = destination(given[1], "out.weight", (features, x.shape[-1]), dtype, apart)
     sums = destination(given[2], "out.bias", (features,), dtype, apart | {"out.weight": grads}) if bias else None
-    scaled = np.multiply(as_rows(dz), weight.astype(dtype).reshape(-1, 1), dtype=dtype)
+    scaled = np.multiply(as_rows(dz), weight.astype(dtype).reshape(-1, 1), dtype=dtype, order="C")
     if sums is not None:
         db = sums if sums.flags.carray else np.empty_like(sums)
         _kernels.activation_backward(scaled, None, 0, None, db, False, None)

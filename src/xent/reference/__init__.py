@@ -5,8 +5,8 @@ a result is the float64 nearest to the exact one (0.0 below the smallest normal 
 signatures are those of `xent`. Arguments are numbers, nested sequences or anything with ``.tolist()``;
 results are floats and nested lists of floats.
 
-Read `reductions` first (softmax and the log-sum-exp), then `losses` and `sigmoid`; for layers `activations`, then
-`dense`. `_exact` holds the arithmetic, `_batch` and `_layer` take a batch apart into rows.
+Read `reductions` first (softmax and the log-sum-exp), then `losses` and `sigmoid`; for layers `activations`,
+`dense`, `mlp` and `gradient_flow`. `_exact` holds the arithmetic, `_batch` and `_layer` take a batch apart into rows.
 """
 
 from xent.reference.activations import saved_kind
@@ -19,6 +19,7 @@ from xent.reference.dense import (
     dense_sample_norms,
     dense_weighted_grads,
 )
+from xent.reference.gradient_flow import gradient_flow
 from xent.reference.losses import (
     cross_entropy,
     cross_entropy_grad,
@@ -26,6 +27,7 @@ from xent.reference.losses import (
     cross_entropy_hvp,
     cross_entropy_with_grad,
 )
+from xent.reference.mlp import mlp_with_grad
 from xent.reference.reductions import log_softmax, logsumexp, softmax
 from xent.reference.sigmoid import sigmoid_cross_entropy, sigmoid_cross_entropy_with_grad
 
@@ -42,8 +44,10 @@ __all__ = [
     "dense_sample_grads",
     "dense_sample_norms",
     "dense_weighted_grads",
+    "gradient_flow",
     "log_softmax",
     "logsumexp",
+    "mlp_with_grad",
     "saved_kind",
     "sigmoid_cross_entropy",
     "sigmoid_cross_entropy_with_grad",
