@@ -333,13 +333,14 @@ cdef enum:
     LONG_WORK = 16384
 
 
-cdef void *dense_data(cnp.ndarray a, int type, Py_ssize_t size) except? NULL:
+cdef void *dense_data(cnp.ndarray a, int type, Py_ssize_t size, bint written) except? NULL:
     """The data of a contiguous, aligned, native array of that type and size; NULL for None."""
     if a is None:
         return NULL
-    if cnp.PyArray_TYPE(a) != type or cnp.PyArray_SIZE(a) != size or not cnp.PyArray_ISCARRAY_RO(a):
-        raise ValueError(f"a dense kernel takes contiguous native arrays of one dtype and fitting sizes; got shape "
-                         f"{(<object> a).shape} of {a.dtype} for {size} elements")
+    if (cnp.PyArray_TYPE(a) != type or cnp.PyArray_SIZE(a) != size or not cnp.PyArray_ISCARRAY_RO(a)
+            or (written and not cnp.PyArray_ISWRITEABLE(a))):
+        raise ValueError(f"a dense kernel takes contiguous native arrays of one dtype and fitting sizes, writable where "
+                         f"it writes; got shape {(<object> a).shape} of {a.dtype} for {size} elements")
     return cnp.PyArray_DATA(a)
 
 
@@ -358,9 +359,9 @@ def bias_activation(cnp.ndarray y not None, cnp.ndarray bias, int activation, cn
     cdef int type = dense_type(y, activation)
     cdef Py_ssize_t rows = cnp.PyArray_DIM(y, 0), columns = cnp.PyArray_DIM(y, 1), size = rows * columns
     cdef xent_activation f = <xent_activation> activation
-    cdef void *to = dense_data(y, type, size)
-    cdef void *b = dense_data(bias, type, columns)
-    cdef void *z = dense_data(saved, type, size)
+    cdef void *to = dense_data(y, type, size, True)
+    cdef void *b = dense_data(bias, type, columns, False)
+    cdef void *z = dense_data(saved, type, size, True)
     if type == cnp.NPY_FLOAT32 and size < LONG_WORK:
         xent_bias_activation_f32(<float *> to, <const float *> b, f, <float *> z, rows, columns)
     elif type == cnp.NPY_FLOAT32:
@@ -380,11 +381,11 @@ def activation_backward(cnp.ndarray grad_y not None, cnp.ndarray saved, int acti
     cdef int type = dense_type(grad_y, activation)
     cdef Py_ssize_t rows = cnp.PyArray_DIM(grad_y, 0), columns = cnp.PyArray_DIM(grad_y, 1), size = rows * columns
     cdef xent_activation f = <xent_activation> activation
-    cdef void *dy = dense_data(grad_y, type, size)
-    cdef void *s = dense_data(saved, type, size)
-    cdef void *dz = dense_data(grad_z, type, size)
-    cdef void *db = dense_data(grad_bias, type, columns)
-    cdef double *sq = <double *> dense_data(squares, cnp.NPY_FLOAT64, rows)
+    cdef void *dy = dense_data(grad_y, type, size, False)
+    cdef void *s = dense_data(saved, type, size, False)
+    cdef void *dz = dense_data(grad_z, type, size, True)
+    cdef void *db = dense_data(grad_bias, type, columns, True)
+    cdef double *sq = <double *> dense_data(squares, cnp.NPY_FLOAT64, rows, True)
     cdef xent_status status
     if activation and (saved is None or grad_z is None):
         raise ValueError("only the identity does without saved and grad_z")
@@ -407,8 +408,8 @@ def row_squares(cnp.ndarray x not None, cnp.ndarray out not None):
     """out (float64) = ||x_i||^2 of each row of x."""
     cdef int type = dense_type(x, 0)
     cdef Py_ssize_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1)
-    cdef void *data = dense_data(x, type, rows * columns)
-    cdef double *to = <double *> dense_data(out, cnp.NPY_FLOAT64, rows)
+    cdef void *data = dense_data(x, type, rows * columns, False)
+    cdef double *to = <double *> dense_data(out, cnp.NPY_FLOAT64, rows, True)
     if type == cnp.NPY_FLOAT32 and rows * columns < LONG_WORK:
         xent_row_squares_f32(<const float *> data, to, rows, columns)
     elif type == cnp.NPY_FLOAT32:
