@@ -19,7 +19,7 @@ Real = Callable[[Decimal], Decimal]
 HALF, TWO = Decimal("0.5"), Decimal(2)
 SLOPE = Decimal.from_float(0.01)  # of leaky_relu below 0: the float64, as the kernels have it
 CUBIC = Decimal("0.044715")
-FAR = Decimal(200)  # beyond it exp(-z^2 / 2) is 0 to any float
+FAR = Decimal(50)  # beyond it exp(-z^2 / 2) is 0 to any float
 
 
 def pi_to(digits: int) -> Decimal:
