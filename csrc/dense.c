@@ -1,4 +1,6 @@
 /* Dense layers: tiles of the arrays shared out over the threads; column sums of groups of rows added in order. */
+#include <float.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "internal.h"
@@ -109,7 +111,13 @@ static void row_squares(squares_loop loop, ptrdiff_t rows) {
     xent_parallel_for(rows, threads, squares_piece, &loop);
 }
 
-#define API_OF(DTYPE, REAL)                                                                                           \
+static double network_norm(const double *squares, const double *biases, ptrdiff_t layers, ptrdiff_t rows) {
+    double sum = 0.0;
+    for (ptrdiff_t l = 0; l < layers; l++) sum += squares[l * rows] * (squares[(layers + l) * rows] + biases[l]);
+    return sqrt(sum);
+}
+
+#define API_OF(DTYPE, REAL, SMALLEST)                                                                                 \
     void xent_bias_activation_##DTYPE(REAL *y, const REAL *bias, xent_activation activation, REAL *saved_z,           \
                                       ptrdiff_t rows, ptrdiff_t columns) {                                            \
         const xent_dense_args args = {.activation = activation,                                                       \
@@ -138,7 +146,14 @@ static void row_squares(squares_loop loop, ptrdiff_t rows) {
         row_squares((squares_loop){xent_live_table()->DTYPE.row_squares, (const char *)x, squares, columns,           \
                                    columns * (ptrdiff_t)sizeof *x},                                                   \
                     rows);                                                                                            \
+    }                                                                                                                 \
+    void xent_network_norms_##DTYPE(const double *squares, const double *biases, REAL *norms, ptrdiff_t layers,       \
+                                    ptrdiff_t rows) {                                                                 \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                                        \
+            const double norm = network_norm(squares + i, biases, layers, rows);                                      \
+            norms[i] = norm < SMALLEST ? 0 : (REAL)norm;                                                              \
+        }                                                                                                             \
     }
 
-API_OF(f32, float)
-API_OF(f64, double)
+API_OF(f32, float, FLT_MIN)
+API_OF(f64, double, DBL_MIN)

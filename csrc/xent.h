@@ -155,6 +155,13 @@ XENT_API xent_status xent_activation_backward_f64(const double *grad_y, const do
 XENT_API void xent_row_squares_f32(const float *x, double *squares, ptrdiff_t rows, ptrdiff_t columns);
 XENT_API void xent_row_squares_f64(const double *x, double *squares, ptrdiff_t rows, ptrdiff_t columns);
 
+/* norms[i] = sqrt(sum over the layers of squares[0][layer][i] (squares[1][layer][i] + biases[layer])): with the squares
+ * of dz_i and of the layer's input, and 1 for a layer with a bias, the norm of sample i's gradient of a network. */
+XENT_API void xent_network_norms_f32(const double *squares, const double *biases, float *norms, ptrdiff_t layers,
+                                     ptrdiff_t rows);
+XENT_API void xent_network_norms_f64(const double *squares, const double *biases, double *norms, ptrdiff_t layers,
+                                     ptrdiff_t rows);
+
 /* e^x, element by element: what the sums are made of, to be tested on its own. */
 XENT_API void xent_exp_f32(const float *x, float *out, ptrdiff_t n);
 XENT_API void xent_exp_f64(const double *x, double *out, ptrdiff_t n);

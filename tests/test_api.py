@@ -19,7 +19,7 @@ import pytest
 import xent
 from xent import _kernels, runtime
 
-FUNCTIONS = [name for name in xent.__all__ if callable(getattr(xent, name))]
+FUNCTIONS = [name for name in xent.__all__ if inspect.isfunction(getattr(xent, name))]
 TWINS = xent.reference.__all__
 PACKAGE = Path(xent.__file__).parent
 KNOWN_TIERS = ("baseline", "v3", "v4", "neon")
@@ -34,9 +34,9 @@ def run(code, **variables):
 def test_public_names():
     assert sorted(xent.__all__) == list(xent.__all__)
     assert {name for name in vars(xent) if not name.startswith("_")} - set(xent.__all__) <= {
-        *("hessian", "losses", "reductions", "runtime", "sigmoid", "cli"),  # its own modules
+        *("hessian", "losses", "mlp", "per_sample", "reductions", "runtime", "sigmoid", "cli"),  # its own modules
     }
-    own = {"__version__", "get_num_threads", "set_num_threads", "show_config", "reference"}
+    own = {"MlpWorkspace", "__version__", "get_num_threads", "set_num_threads", "show_config", "reference"}
     assert set(TWINS) == set(xent.__all__) - own
 
 
@@ -75,6 +75,19 @@ SIGMOID = ["logits", "targets", "pos_weight", "sample_weight", "reduction"]
         ("sigmoid_cross_entropy_with_grad", [*SIGMOID, "out"], "pos_weight"),
         ("cross_entropy_hessian_diag", ["logits", "targets", *OPTIONS], "axis"),
         ("cross_entropy_hvp", ["logits", "targets", "vector", *OPTIONS], "axis"),
+        ("dense", ["x", "weight", "bias", "activation", "out", "saved"], "out"),
+        (
+            "dense_backward",
+            [
+                *("grad_y", "x", "weight", "saved", "activation", "need", "out", "accumulate", "grad_z_out"),
+                "per_sample_norms",
+            ],
+            "need",
+        ),
+        ("dense_sample_norms", ["grad_z", "x", "bias"], "bias"),
+        ("dense_sample_grads", ["grad_z", "x", "out"], "out"),
+        ("dense_weighted_grads", ["grad_z", "x", "sample_weight", "out"], "out"),
+        ("dense_clipped_grads", ["grad_z", "x", "max_norm", "sample_norms", "bias", "out"], "sample_norms"),
     ],
 )
 def test_signatures(name, parameters, keyword_only_from):

@@ -11,17 +11,7 @@ from typing import Any
 # A sum is taken for 0 if it is less than this many units of rounding of what was summed: each term is itself rounded.
 ROUNDINGS = 16
 
-COLUMNS = (
-    "layer",
-    "|dW|",
-    "|db|",
-    "sum over samples",
-    "cancelled",
-    "dz = 0",
-    "dead units",
-    "zero inputs",
-    "signal below",
-)
+COLUMNS = "layer", "|dW|", "|db|", "sum of samples", "cancelled", "dz = 0", "dead units", "zero inputs", "signal below"
 
 
 @dataclass(frozen=True)
@@ -217,13 +207,9 @@ def verdict_of(
         return "a", f"no samples{below}"
     if silent:
         return "a", f"zero for every sample{below}"
-    if inputs_silent and bias_left is None:
-        return "c", "only the weights' gradient is zero, because the inputs are; dz is not: the signal is alive"
-    if inputs_silent and bias_left:
-        return (
-            "c",
-            "only the weights' gradient is zero, because the inputs are; the bias shows that the signal is alive",
-        )
+    if inputs_silent and bias_left is not False:
+        which = "dz" if bias_left is None else "the bias"
+        return "c", f"only the weights' gradient is zero, because the inputs are: {which} shows the signal is alive"
     if inputs_silent or not weight_left:
         what = "the bias's gradient" if inputs_silent else "the weights' gradient" if bias_left else "the gradient"
         but = " (the bias's did not)" if bias_left else " (the inputs are zero)" if inputs_silent else ""

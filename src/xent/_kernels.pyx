@@ -98,6 +98,8 @@ cdef extern from "xent.h" nogil:
                                              double *, Py_ssize_t, Py_ssize_t)
     void xent_row_squares_f32(const float *, double *, Py_ssize_t, Py_ssize_t)
     void xent_row_squares_f64(const double *, double *, Py_ssize_t, Py_ssize_t)
+    void xent_network_norms_f32(const double *, const double *, float *, Py_ssize_t, Py_ssize_t)
+    void xent_network_norms_f64(const double *, const double *, double *, Py_ssize_t, Py_ssize_t)
     void xent_exp_f32(const float *, float *, Py_ssize_t)
     void xent_exp_f64(const double *, double *, Py_ssize_t)
     ctypedef enum xent_relation:
@@ -418,6 +420,18 @@ def row_squares(cnp.ndarray x not None, cnp.ndarray out not None):
     else:
         with nogil:
             xent_row_squares_f64(<const double *> data, to, rows, columns)
+
+
+def network_norms(cnp.ndarray squares not None, cnp.ndarray biases not None, cnp.ndarray norms not None):
+    """norms (rows,) of the samples' gradients, from squares (2, layers, rows) of dz and inputs, biases (layers,)."""
+    cdef int type = cnp.PyArray_TYPE(norms)
+    cdef Py_ssize_t layers = cnp.PyArray_SIZE(biases), rows = cnp.PyArray_SIZE(norms)
+    cdef double *sq = <double *> dense_data(squares, cnp.NPY_FLOAT64, 2 * layers * rows, False)
+    cdef double *b = <double *> dense_data(biases, cnp.NPY_FLOAT64, layers, False)
+    if type == cnp.NPY_FLOAT32:
+        xent_network_norms_f32(sq, b, <float *> dense_data(norms, type, rows, True), layers, rows)
+    else:
+        xent_network_norms_f64(sq, b, <double *> dense_data(norms, cnp.NPY_FLOAT64, rows, True), layers, rows)
 
 
 def exp(cnp.ndarray x, cnp.ndarray out):

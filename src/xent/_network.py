@@ -104,10 +104,9 @@ def checked_grads(out: Sequence[Sequence[Array | None]], layers: list[Layer], x:
 def own_grads(layers: list[Layer], dtype: np.dtype[Any]) -> tuple[list[DenseGrads], Array]:
     """New arrays for the gradients, and the block of memory that they lie in."""
     arrays, block = carve([a.shape for layer in layers for a in layer[:2] if a is not None], dtype)
-    in_turn = iter(arrays)
-    return [
-        DenseGrads(None, next(in_turn), next(in_turn) if layer.bias is not None else None) for layer in layers
-    ], block
+    taken = iter(arrays)
+    grads = [DenseGrads(None, next(taken), None if layer.bias is None else next(taken)) for layer in layers]
+    return grads, block
 
 
 def carve(shapes: list[tuple[int, ...]], dtype: np.dtype[Any]) -> tuple[list[Array], Array]:

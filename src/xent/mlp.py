@@ -119,8 +119,8 @@ class MlpWorkspace:
             self._steps[x.shape] = Step(layers, x.shape, dtype, norms)
             self._steps[x.shape].bind(layers, self._grads)
         step = self._steps[x.shape]
-        read = {"x": x} | {f"params[{i}]": a for i, layer in enumerate(layers) for a in layer[:2] if a is not None}
-        for name, array in read.items():
+        read = [("x", x), *((f"params[{i}]", a) for i, layer in enumerate(layers) for a in layer[:2] if a is not None)]
+        for name, array in read:
             for written in (step.memory, *self._written):
                 distinct(written, array, name, "the workspace")
         self._alive = list(chain.from_iterable(params))

@@ -1,14 +1,14 @@
 """The definition of the report on a network's gradients: sample by sample, layer by layer."""
 
 from collections.abc import Sequence
-from math import fsum, hypot, isfinite
+from math import fsum, hypot, isfinite, prod
 from typing import Any
 
 from xent._flow import ROUNDINGS, GradientFlow, LayerFlow, signal_of, verdict_of
 from xent.reference._exact import as_array
 from xent.reference.dense import dense_backward
 from xent.reference.losses import cross_entropy_with_grad
-from xent.reference.mlp import Pass, forward
+from xent.reference.mlp import Pass, forward, rows_like
 
 Rows = list[list[float]]
 EPSILON = 2.0**-52
@@ -52,7 +52,7 @@ def gradient_flow(
         reduction=reduction,
         normalizer=normalizer,
     )
-    dy_rows = rows_of(dy)
+    dy_rows = rows_of(rows_like(dy, as_array(x, "x").shape[:-1], as_array(layers[-1].weight, "weight").shape[0]))
     flows: list[LayerFlow] = []
     for index in reversed(range(len(layers))):
         flow, dy_rows = _flow(index, layers[index], dy_rows)
@@ -64,7 +64,7 @@ def rows_of(nested: Any) -> Rows:
     """(..., n) as a list of rows."""
     array = as_array(nested, "rows")
     n = array.shape[-1]
-    return [array.flat[i * n : (i + 1) * n] for i in range(len(array.flat) // n)] if n else []
+    return [array.flat[i * n : (i + 1) * n] for i in range(prod(array.shape[:-1]))]
 
 
 def _flow(index: int, layer: Pass, dy: Rows) -> tuple[LayerFlow, Rows]:

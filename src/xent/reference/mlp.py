@@ -1,4 +1,4 @@
-"""The definition of a network of dense layers: `dense`, `cross_entropy_with_grad` and `dense_backward`, one after another.
+"""The definition of a network: `dense`, `cross_entropy_with_grad` and `dense_backward`, one after another.
 
     h_0 = x        h_(i+1) = f_i(W_i h_i + b_i)        the last layer has no f: its outputs are the logits
 
@@ -6,10 +6,10 @@ Each function rounds its result to float64, once.
 """
 
 from collections.abc import Sequence
-from math import hypot
+from math import hypot, prod
 from typing import Any, NamedTuple
 
-from xent.reference._exact import AxisError, Nested, as_array
+from xent.reference._exact import AxisError, Nested, Shape, as_array
 from xent.reference.activations import find, saved_kind
 from xent.reference.dense import DenseGrads, dense, dense_backward
 from xent.reference.losses import cross_entropy_with_grad
@@ -24,6 +24,21 @@ class Pass(NamedTuple):
     activation: str | None
     saved: Any
     y: Any
+
+
+class Empty:
+    """An array of no samples, whose shape nested lists would not tell."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def tolist(self) -> list[Any]:
+        return []
+
+
+def rows_like(nested: Any, batch: Shape, width: int) -> Any:
+    """Nested lists of shape (*batch, width), also where there are no samples."""
+    return nested if prod(batch) else Empty((*batch, width))
 
 
 def forward(params: Any, x: Any, activation: Any) -> list[Pass]:
@@ -42,8 +57,10 @@ def forward(params: Any, x: Any, activation: Any) -> list[Pass]:
         try:
             y = dense(h, weight, bias, name)
             saved = dense(h, weight, bias) if saved_kind(name) == "z" else y
+            batch, width = as_array(x, "x").shape[:-1], as_array(weight, "weight").shape[0]
         except (TypeError, ValueError) as error:
             raise type(error)(f"params[{i}]: {error}") from None
+        y, saved = rows_like(y, batch, width), rows_like(saved, batch, width)
         passes.append(Pass(h, weight, bias, name, saved, y))
         h = y
     return passes
@@ -120,6 +137,7 @@ def mlp_with_grad(
         normalizer=normalizer,
         return_lse=True,
     )
+    dy = rows_like(dy, batch, as_array(layers[-1].weight, "weight").shape[0])
     grads: list[DenseGrads] = []
     norms: list[Nested] = []
     for h, weight, bias, name, saved, _ in reversed(layers):
@@ -127,7 +145,7 @@ def mlp_with_grad(
         found, of_layer = dense_backward(dy, h, weight, saved, name, need=need, per_sample_norms=True)
         grads.insert(0, found._replace(x=None))
         norms.append(of_layer)
-        dy = found.x
+        dy = rows_like(found.x, batch, as_array(weight, "weight").shape[1])
     result = [loss, grads, *([lse] if return_lse else []), *([_together(norms)] if per_sample_norms else [])]
     return tuple(result)
 
