@@ -38,14 +38,18 @@ static const NAME(line_map) NAME(LINES)[] = {
     [XENT_SILU] = NAME(line_silu),
 };
 
-/* hi + lo += x */
+/* hi + lo += x. Of float64, a sum of normal numbers may be subnormal, and so may what is lost of a tiny one: the first
+ * counts as 0, the second is left out in the end (total). */
 XENT_INLINE void NAME(add_to)(double *hi, double *lo, double x) {
     if (sizeof(REAL) == 4)
         *hi += x;
     else {
         wide s = two_sum(*hi, x);
-        *hi = s.hi, *lo += s.lo;
+        *hi = fabs(s.hi) < 0x1p-1022 ? 0.0 : s.hi, *lo += s.lo;
     }
+}
+XENT_INLINE REAL NAME(total)(double hi, double lo) {
+    return NAME(result)(hi - hi == 0.0 && fabs(hi) > 0x1p-900 ? hi + lo : hi);
 }
 
 /* hi, lo (width) += the rows of dz */
@@ -97,7 +101,7 @@ void KERNEL(bias_gradient)(const xent_dense_args *a, const xent_dense_tile *tile
             NAME(add_to)(&hi, &lo, sums[c]);
             lo += sums[tile->columns + c];
         }
-        out[c] = NAME(result)(hi - hi == 0.0 ? hi + lo : hi);
+        out[c] = NAME(total)(hi, lo);
     }
 }
 #endif

@@ -80,7 +80,8 @@ XENT_INLINE normal_tail normal_tail_f32(double a) {
     p = fma(p, t, 0x1.d7138503e4879p-3);
     p = fma(p, t, -0x1.04c729abc5164p-1);
     p = fma(p, t, 0x1.754a751c6b49cp-1);
-    return (normal_tail){e, e * p * inverse};
+    double q = e * p * inverse;
+    return (normal_tail){e, q > 0.5 ? 0.5 : q}; /* at most, or z / 2 could fall just below the smallest normal number */
 }
 
 static const double DENSITY_AT_0 = 0x1.9884533d43651p-2; /* 1 / sqrt(2 pi) */

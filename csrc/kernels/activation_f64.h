@@ -35,9 +35,8 @@ XENT_INLINE double quotient(wide a, wide b) {
     return q + (fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo)) / b.hi;
 }
 
-/* tanh(a) / a - 1 over a^2, |a| <= 0.3 */
-XENT_INLINE double tanh_near_0(double a) {
-    double w = a * a;
+/* a tanh(sqrt w) / sqrt w, w <= 0.09: tanh(a) with w = a^2, 2 tanh(a / 2) with w = a^2 / 4 */
+XENT_INLINE double tanh_near_0(double a, double w) {
     double p = 0x1.076e1d9afea83p-11; /* (tanh(a) / a - 1) / a^2 */
     p = fma(p, w, -0x1.79ebcace85dcdp-10);
     p = fma(p, w, 0x1.d6a9bae2a8726p-9);
@@ -55,7 +54,7 @@ XENT_INLINE double tanh_f64(double z) { /* (1 - e) / (1 + e), e = e^-2a */
     below.lo -= e.lo, above.lo += e.lo;
     double t = quotient(below, above);
     t = z < 0.0 ? -t : t;
-    return a < 0.3 ? tanh_near_0(z) : t;
+    return a < 0.3 ? tanh_near_0(z, z * z) : t;
 }
 
 XENT_INLINE double sigmoid_f64(double z) {
@@ -184,10 +183,10 @@ XENT_INLINE double tanh_slope_f64(double y) {
 XENT_INLINE double sigmoid_slope_f64(double y) {
     return fma(-y, y, y);
 }
-XENT_INLINE double softplus_slope_f64(double y) { /* 1 - e^-y = 2 t / (1 + t), t = tanh(y / 2) */
-    double a = size_up_to(y, 40.0), t = tanh_near_0(0.5 * y);
+XENT_INLINE double softplus_slope_f64(double y) { /* 1 - e^-y = u / (1 + u / 2), u = 2 tanh(y / 2) */
+    double a = size_up_to(y, 40.0), u = tanh_near_0(y, 0.25 * y * y);
     wide e = exp_f64(-a, 0.0);
-    return a < 0.6 ? 2.0 * t / (1.0 + t) : (1.0 - e.hi) - e.lo;
+    return a < 0.6 ? u / fma(0.5, u, 1.0) : (1.0 - e.hi) - e.lo;
 }
 
 #endif

@@ -47,10 +47,16 @@ XENT_NOINLINE void NAME(run_line)(NAME(line_map) f, REAL *line, const REAL *with
     memcpy(line + whole, few, (size_t)rest * sizeof *few);
 }
 
+/* A number to be squared; 0 if its square is below the smallest normal double. */
+XENT_INLINE double NAME(to_square)(REAL x) {
+    const REAL least = (REAL)(sizeof(REAL) == 4 ? 0x1p-126 : 0x1p-511);
+    return x < least && x > -least ? 0.0 : (double)x;
+}
+
 /* lane[l] += x[l]^2 */
 XENT_INLINE void NAME(add_squares)(double *lane, const REAL *x, const int lanes) {
     for (int l = 0; l < lanes; l++) {
-        const double v = (double)NAME(normal)(x[l]);
+        const double v = NAME(to_square)(x[l]);
         lane[l] = fma(v, v, lane[l]);
     }
 }
@@ -79,7 +85,7 @@ static void NAME(squares_side_by_side)(const REAL *x, ptrdiff_t n, ptrdiff_t str
     double lane[16][XENT_SIDE_BY_SIDE];
     for (ptrdiff_t l = 0; l < n; l++)
         for (int r = 0; r < XENT_SIDE_BY_SIDE; r++) {
-            const double v = (double)NAME(normal)(x[r * stride + l]);
+            const double v = NAME(to_square)(x[r * stride + l]);
             lane[l][r] = v * v;
         }
     for (ptrdiff_t half = 8; half; half /= 2)
