@@ -100,6 +100,7 @@ class MlpWorkspace:
         dtype = native(x.dtype)
         x = x.astype(dtype, copy=False)
         layers = checked_layers(params, activation, x)
+        known, self._bound = self._bound, ()  # nothing is bound if something below raises
         layout = (dtype, norms, *((layer.weight.shape, layer.bias is None, layer.code) for layer in layers))
         if layout != self._layout:
             self._layout, self._own = layout, None
@@ -110,7 +111,7 @@ class MlpWorkspace:
         else:
             self._own = self._own or own_grads(layers, dtype)
             self._grads, self._written = self._own[0], [self._own[1]]
-        if not bound or bound != self._bound:
+        if not bound or bound != known:
             for step in self._steps.values():
                 step.bind(layers, self._grads)
         if x.shape not in self._steps:
