@@ -1,7 +1,7 @@
 /* What the kernels of the dense layer share, per dtype: numbers kept clear of subnormals, and lines of elements.
  *
- * An activation is applied to a line of n elements, n a multiple of XENT_LINE_STEP, so that the loop has no scalar rest;
- * what remains of a line goes through a small buffer.
+ * An activation is applied to a line of n elements, n a multiple of XENT_LINE_STEP, so that the loop has no scalar
+ * rest; what remains of a line goes through a small buffer.
  */
 #include "activation_f32.h"
 #include "activation_f64.h"

@@ -1,6 +1,6 @@
 /* The functions of dense layers over shapes around every lane, strip, group of rows and block of columns, for every
- * activation. All arrays end where their heap blocks end, so that an address sanitizer sees a step outside. The hash may
- * not depend on whether dz overwrites dy.
+ * activation. All arrays end where their heap blocks end, so that an address sanitizer sees a step outside. The hash
+ * may not depend on whether dz overwrites dy.
  */
 #ifndef XENT_TEST_EXERCISE_DENSE_H
 #define XENT_TEST_EXERCISE_DENSE_H
