@@ -87,10 +87,17 @@ class MlpWorkspace:
             step = self._steps.get(x.shape) if bound == self._bound else None
         except (AttributeError, TypeError):  # lists, or what is refused below
             bound, step = (), None
-        if step is None or any(_kernels.relation(array, x) != APART for array in (step.memory, *self._written)):
+        if step is None or self._overlaps(x, step):
             x, step = self._prepare(params, x, activation, out, norms, bound)
         self._last = x if x.ndim == 2 else as_rows(x), step
         return self._last
+
+    def _overlaps(self, x: Array, step: Step) -> bool:
+        """Whether x may share memory with what the step writes."""
+        for array in self._written:
+            if _kernels.relation(array, x) != APART:
+                return True
+        return _kernels.relation(step.memory, x) != APART
 
     def _prepare(
         self, params: Any, x: Any, activation: Any, out: Any, norms: bool, bound: tuple[Any, ...]

@@ -24,6 +24,25 @@ static void *new_elements(xent_type type, ptrdiff_t n, uint64_t seed) {
     return data;
 }
 
+/* Of a network of two layers with the same squares of dz and inputs 0: the first has a bias, the second none. */
+static void exercise_norms(xent_type type, const double *squares, ptrdiff_t rows) {
+    const size_t size = (size_t)rows * sizeof *squares;
+    const double biases[2] = {1.0, 0.0};
+    double *all = calloc(4, size + !rows);
+    void *norms = malloc((size_t)rows * TYPE_SIZE[type] + !rows);
+    CHECK(all && norms);
+    memcpy(all, squares, size), memcpy(all + rows, squares, size);
+    if (type == XENT_FLOAT32)
+        xent_network_norms_f32(all, biases, norms, 2, rows);
+    else
+        xent_network_norms_f64(all, biases, norms, 2, rows);
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const double norm = type == XENT_FLOAT32 ? ((float *)norms)[i] : ((double *)norms)[i];
+        CHECK(!(norm * norm > squares[i] * (1.0 + 1e-6)) && (norm >= 0.0 || squares[i] != squares[i]));
+    }
+    free(all), free(norms);
+}
+
 static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, ptrdiff_t rows, ptrdiff_t columns,
                            int in_place) {
     const ptrdiff_t n = rows * columns;
@@ -54,6 +73,7 @@ static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, pt
     }
     for (ptrdiff_t i = 0; i < rows; i++) CHECK(canonical(&squares[i], 8) == canonical(&again[i], 8));
     take_rows(hash, squares, rows, 8), take_rows(hash, y, n, size), take_rows(hash, z, n, size);
+    exercise_norms(type, squares, rows);
     if (!in_place) free(dy);
     take_rows(hash, dz, n, size), take_rows(hash, db, columns, size);
     free(bias), free(again);

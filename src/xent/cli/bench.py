@@ -1,9 +1,9 @@
 """`xent bench`: what loss + gradient, log-sum-exp, softmax and a network's step cost, beside other libraries.
 
 Every result is compared with float64 arithmetic before it is timed. The unit is the copy: the time that
-`np.copyto` of the same logits takes on one thread, in the same round; for networks it is the bare products of a step. All
-libraries take turns within a round; the figure shown is the median over the rounds. Fails (exit status 1) if a result of
-xent is wrong."""
+`np.copyto` of the same logits takes on one thread, in the same round; for networks it is the step's products of
+matrices. All libraries take turns within a round; the figure shown is the median over the rounds. Fails (exit
+status 1) if a result of xent is wrong."""
 
 from __future__ import annotations
 

@@ -33,7 +33,10 @@ class Run(NamedTuple):
 
 
 def start(pixels: int, args: argparse.Namespace, dead: bool = False) -> Params:
-    """Weights by He's rule, the output layer and all biases 0; `dead`: the last hidden layer's units are all off."""
+    """Weights by He's rule, half as large in the output layer and 0 if it is the only one; biases 0.
+
+    `dead`: the units of the last hidden layer are all off.
+    """
     rng = np.random.default_rng(args.seed)
     sizes = [pixels, *args.hidden, CLASSES]
     params = [(np.sqrt(2.0 / m) * rng.standard_normal((n, m)), np.zeros(n)) for m, n in pairwise(sizes)]
