@@ -24,7 +24,7 @@ FAR = Decimal(50)  # beyond it exp(-z^2 / 2) is 0 to any float
 
 def pi_to(digits: int) -> Decimal:
     """pi by Machin: 16 arctan(1/5) - 4 arctan(1/239)"""
-    unit = int(10 ** (digits + 10))
+    unit: int = 10 ** (digits + 10)
 
     def arctan_of_inverse(n: int) -> int:
         power = total = unit // n
