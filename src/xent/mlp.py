@@ -238,9 +238,10 @@ def mlp_with_grad(
     problem = checked(
         logits, targets, -1, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
-    for name, array in zip(("targets", "class_weight", "sample_weight"), problem[3:6], strict=True):
-        if array is not None:
-            distinct(step.memory, array, name, "the workspace")
+    if not problem[3] is problem[4] is problem[5] is None:
+        for name, array in zip(("targets", "class_weight", "sample_weight"), problem[3:6], strict=True):
+            if array is not None:
+                distinct(step.memory, array, name, "the workspace")
     step.run_forward(rows)
     result: Any = run(problem, True, logits, None, return_lse)
     step.run_backward(rows)
