@@ -52,28 +52,21 @@ static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, pt
     void *y = new_elements(type, n, seed), *bias = new_elements(type, columns, seed + 1);
     void *z = new_elements(type, n, seed + 2), *dy = new_elements(type, n, seed + 3);
     void *dz = in_place ? dy : new_elements(type, n, seed + 4), *db = new_elements(type, columns, seed + 5);
+    const void *saved = f == XENT_IDENTITY ? NULL : of_z ? z : y;
     double *squares = malloc((size_t)rows * sizeof *squares + !rows), *again = malloc((size_t)rows * 8 + !rows);
     CHECK(squares && again);
     if (type == XENT_FLOAT32) {
         xent_bias_activation_f32(y, bare ? NULL : bias, f, of_z ? z : NULL, rows, columns);
-        CHECK(xent_activation_backward_f32(dy,
-                                           f == XENT_IDENTITY ? NULL
-                                           : of_z             ? z
-                                                              : y,
-                                           f, dz, db, bare, squares, rows, columns) == XENT_OK);
+        CHECK(xent_activation_backward_f32(dy, saved, f, dz, db, bare, squares, rows, columns) == XENT_OK);
         xent_row_squares_f32(dz, again, rows, columns);
     } else {
         xent_bias_activation_f64(y, bare ? NULL : bias, f, of_z ? z : NULL, rows, columns);
-        CHECK(xent_activation_backward_f64(dy,
-                                           f == XENT_IDENTITY ? NULL
-                                           : of_z             ? z
-                                                              : y,
-                                           f, dz, db, bare, squares, rows, columns) == XENT_OK);
+        CHECK(xent_activation_backward_f64(dy, saved, f, dz, db, bare, squares, rows, columns) == XENT_OK);
         xent_row_squares_f64(dz, again, rows, columns);
     }
     for (ptrdiff_t i = 0; i < rows; i++) CHECK(canonical(&squares[i], 8) == canonical(&again[i], 8));
-    take_rows(hash, squares, rows, 8), take_rows(hash, y, n, size), take_rows(hash, z, n, size);
     exercise_norms(type, squares, rows);
+    take_rows(hash, squares, rows, 8), take_rows(hash, y, n, size), take_rows(hash, z, n, size);
     if (!in_place) free(dy);
     take_rows(hash, dz, n, size), take_rows(hash, db, columns, size);
     free(bias), free(again);
