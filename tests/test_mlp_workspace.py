@@ -42,6 +42,8 @@ def test_it_follows_whatever_changes(dtype):
     agrees(workspace, params, x, targets)
     agrees(workspace, params, x, targets, activation="gelu")
     agrees(workspace, params, x, targets, activation=["tanh"])
+    first = agrees(workspace, params, x, targets, activation=["tanh"], per_sample_norms=True)[1]
+    assert agrees(workspace, params, x, targets, activation=["tanh"])[1][0].weight is first[0].weight
     agrees(workspace, params, x, targets, activation=["tanh"], per_sample_norms=True)
     agrees(workspace, params, x, targets, return_lse=True, label_smoothing=0.1)
     agrees(workspace, params, x, targets, reduction="none")
