@@ -10,7 +10,7 @@ from xent._network import Params
 from xent._problem import checked, run
 from xent.workspace import MlpWorkspace
 
-__all__ = ["MlpWorkspace", "mlp_with_grad"]
+__all__ = ["mlp_with_grad"]
 
 
 def mlp_with_grad(
