@@ -255,6 +255,13 @@ def test_infinite_and_nan_logits_stay_in_their_rows():
         assert np.isfinite(losses).tolist() == [True, False, False, True]
 
 
+@pytest.mark.parametrize("max_bytes", LIMITS)
+def test_a_sum_that_overflows_is_infinite(max_bytes):
+    x, weight, labels = np.full((3, 1), 1e300), np.array([[1e8], [0.0]]), [1, 1, 1]
+    assert xent.linear_cross_entropy(x, weight, labels, reduction="sum", max_bytes=max_bytes) == np.inf
+    assert np.isfinite(xent.linear_cross_entropy(x, weight / 2, labels, normalizer=9.0, max_bytes=max_bytes))
+
+
 # ---- the reference
 
 

@@ -162,7 +162,8 @@ def solve(p: Problem, grads: DenseGrads, accumulate: bool, return_lse: bool) -> 
         if grads.bias is not None:
             sums, lost = sweep.bias_sums
             np.add(sums + lost, grads.bias if accumulate else 0.0, out=grads.bias, casting="same_kind")
-        total = math.fsum(sweep.sums) if np.isfinite(sweep.sums).all() else sum(sweep.sums)
+        total = sum(sweep.sums)
+        total = math.fsum(sweep.sums) if math.isfinite(total) else total
         mean = 0.0 if p.reduction == 0 and not p.divisor > 0.0 else total / p.divisor
         loss: Any = p.dtype.type(mean)
     if abs(mean) < float(np.finfo(p.dtype).tiny):
