@@ -15,14 +15,14 @@
 #define LINE(f, value)                                                                          \
     XENT_NOINLINE void NAME(line_##f)(REAL *restrict dz, const REAL *restrict s, ptrdiff_t n) { \
         for (ptrdiff_t i = 0; i < n; i++) {                                                     \
-            const REAL dy = NAME(normal)(dz[i]), saved = NAME(normal)(s[i]);                    \
+            const REAL dy = NAME(normal)(dz[i]), saved = s[i];                                  \
             dz[i] = value;                                                                      \
         }                                                                                       \
     }
 LINE(identity, ((void)saved, dy))
-LINE(relu, saved > 0 ? dy : saved == saved ? (REAL)0 : saved)
-LINE(leaky_relu, saved > 0 ? dy : saved == saved ? NAME(scaled)(dy, LEAKY_SLOPE) : saved)
-#define SMOOTH(f) LINE(f, NAME(scaled)(dy, NAME(f##_slope)((double)saved)))
+LINE(relu, saved >= (REAL)REAL_MIN ? dy : saved == saved ? (REAL)0 : saved)
+LINE(leaky_relu, saved >= (REAL)REAL_MIN ? dy : saved == saved ? NAME(scaled)(dy, LEAKY_SLOPE) : saved)
+#define SMOOTH(f) LINE(f, NAME(scaled)(dy, NAME(f##_slope)((double)NAME(normal)(saved))))
 SMOOTH(tanh)
 SMOOTH(sigmoid)
 SMOOTH(softplus)
@@ -63,11 +63,13 @@ static void NAME(add_rows)(const REAL *dz, ptrdiff_t rows, ptrdiff_t width, ptrd
     ptrdiff_t c = 0;
     for (; c + SIDE_BY_SIDE <= width; c += SIDE_BY_SIDE) {
         double h[SIDE_BY_SIDE], l[SIDE_BY_SIDE];
-        memcpy(h, hi + c, sizeof h), memcpy(l, lo + c, sizeof l);
+        memcpy(h, hi + c, sizeof h);
+        if (sizeof(REAL) == 8) memcpy(l, lo + c, sizeof l);
         for (ptrdiff_t r = 0; r < rows; r++)
             for (int i = 0; i < SIDE_BY_SIDE; i++)
                 NAME(add_to)(&h[i], &l[i], (double)NAME(normal)(dz[r * stride + c + i]));
-        memcpy(hi + c, h, sizeof h), memcpy(lo + c, l, sizeof l);
+        memcpy(hi + c, h, sizeof h);
+        if (sizeof(REAL) == 8) memcpy(lo + c, l, sizeof l);
     }
     for (ptrdiff_t r = 0; r < rows; r++)
         for (ptrdiff_t i = c; i < width; i++) NAME(add_to)(&hi[i], &lo[i], (double)NAME(normal)(dz[r * stride + i]));
