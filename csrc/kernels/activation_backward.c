@@ -101,14 +101,19 @@ void KERNEL(activation_backward)(const xent_dense_args *a, const xent_dense_tile
 /* grad_bias (columns of the tile) = the sums of the groups in order, beginning with what it holds if accumulate. */
 void KERNEL(bias_gradient)(const xent_dense_args *a, const xent_dense_tile *tile, ptrdiff_t groups) {
     REAL *out = (REAL *)a->grad_bias + tile->column;
-    for (ptrdiff_t c = 0; c < tile->columns; c++) {
-        double hi = a->accumulate ? (double)NAME(normal)(out[c]) : 0.0, lo = 0.0;
-        for (ptrdiff_t g = 0; g < groups; g++) {
-            const double *sums = tile->sums + 2 * g * a->columns;
-            NAME(add_to)(&hi, &lo, sums[c]);
-            lo += sums[tile->columns + c];
-        }
-        out[c] = NAME(total)(hi, lo);
+    double hi[XENT_DENSE_COLUMNS], lo[XENT_DENSE_COLUMNS];
+    const ptrdiff_t columns = tile->columns;
+    for (ptrdiff_t c = 0; c < columns; c++) {
+        hi[c] = a->accumulate ? (double)NAME(normal)(out[c]) : 0.0;
+        lo[c] = 0.0;
     }
+    for (ptrdiff_t g = 0; g < groups; g++) {
+        const double *sums = tile->sums + 2 * g * a->columns;
+        for (ptrdiff_t c = 0; c < columns; c++) {
+            NAME(add_to)(&hi[c], &lo[c], sums[c]);
+            lo[c] += sums[columns + c];
+        }
+    }
+    for (ptrdiff_t c = 0; c < columns; c++) out[c] = NAME(total)(hi[c], lo[c]);
 }
 #endif
