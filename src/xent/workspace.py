@@ -78,6 +78,7 @@ class MlpWorkspace:
         """x as rows, the step for its shape, and where the gradients go."""
         try:
             bound = (
+                type(x),
                 x.dtype,
                 activation if activation is None or type(activation) is str else tuple(activation),
                 *map(id, chain.from_iterable(params)),
