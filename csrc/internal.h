@@ -63,6 +63,26 @@ typedef struct {
     double *sums, *lost;
 } xent_column_args;
 
+/* A dense layer's arrays, (rows, columns), contiguous. NULL: not given, not wanted. */
+typedef struct {
+    xent_activation activation;
+    ptrdiff_t rows, columns;
+    void *y, *saved_z; /* forward */
+    const void *bias;
+    const void *grad_y, *saved; /* backward */
+    void *grad_z, *grad_bias;
+    int accumulate;
+} xent_dense_args;
+
+/* What one call of a kernel works on: at most XENT_DENSE_COLUMNS columns of some rows. */
+enum { XENT_DENSE_COLUMNS = 512 };
+typedef struct {
+    ptrdiff_t row, rows, column, columns;
+    double *sums;    /* of the columns over these rows; behind them what they lost */
+    double *squares; /* of the rows, `square_step` apart */
+    ptrdiff_t square_step;
+} xent_dense_tile;
+
 typedef void (*xent_reduce_kernel)(const xent_reduce_args *, ptrdiff_t first, ptrdiff_t last);
 
 /* One column of kernels per dtype; filled tier by tier, each over the one below. */
@@ -73,6 +93,10 @@ typedef struct {
     xent_reduce_kernel block_sums; /* row_out: blocks x rows of XENT_SUM_BYTES */
     void (*sums_lse)(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, void *out);
     void (*column_sums)(const xent_column_args *, ptrdiff_t first, ptrdiff_t last);
+    void (*bias_activation)(const xent_dense_args *, const xent_dense_tile *);
+    void (*activation_backward)(const xent_dense_args *, const xent_dense_tile *);
+    void (*bias_gradient)(const xent_dense_args *, const xent_dense_tile *, ptrdiff_t groups);
+    void (*row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t columns);
 } xent_kernels;
 
 typedef struct {

@@ -159,6 +159,47 @@ XENT_API xent_status xent_softmax_f64(const xent_shape *, const xent_array *x, c
 XENT_API xent_status xent_log_softmax_f32(const xent_shape *, const xent_array *x, const xent_array *out);
 XENT_API xent_status xent_log_softmax_f64(const xent_shape *, const xent_array *x, const xent_array *out);
 
+/* Dense layers, y = f(x W^T + b): everything but the products. Arrays are (rows, columns), contiguous, aligned, in native
+ * order; those given as NULL are not wanted. */
+typedef enum {
+    XENT_IDENTITY,
+    XENT_RELU,
+    XENT_LEAKY_RELU, /* 0.01 z below 0 */
+    XENT_TANH,
+    XENT_SIGMOID,
+    XENT_SOFTPLUS,
+    XENT_GELU, /* z Phi(z) */
+    XENT_GELU_TANH,
+    XENT_SILU,
+    XENT_ACTIVATIONS /* how many */
+} xent_activation;
+
+/* y = f(y + bias); saved_z = y + bias. */
+XENT_API void xent_bias_activation_f32(float *y, const float *bias, xent_activation, float *saved_z, ptrdiff_t rows,
+                                       ptrdiff_t columns);
+XENT_API void xent_bias_activation_f64(double *y, const double *bias, xent_activation, double *saved_z, ptrdiff_t rows,
+                                       ptrdiff_t columns);
+
+/* grad_z = grad_y f'; saved is z for gelu, gelu_tanh and silu, else y (NULL for the identity). grad_z may be grad_y, or
+ * NULL for the identity. grad_bias = the sum of the rows of grad_z, added to what it holds if accumulate; squares[i] = ||grad_z_i||^2. */
+XENT_API xent_status xent_activation_backward_f32(const float *grad_y, const float *saved, xent_activation,
+                                                  float *grad_z, float *grad_bias, int accumulate, double *squares,
+                                                  ptrdiff_t rows, ptrdiff_t columns);
+XENT_API xent_status xent_activation_backward_f64(const double *grad_y, const double *saved, xent_activation,
+                                                  double *grad_z, double *grad_bias, int accumulate, double *squares,
+                                                  ptrdiff_t rows, ptrdiff_t columns);
+
+/* squares[i] = ||x_i||^2 */
+XENT_API void xent_row_squares_f32(const float *x, double *squares, ptrdiff_t rows, ptrdiff_t columns);
+XENT_API void xent_row_squares_f64(const double *x, double *squares, ptrdiff_t rows, ptrdiff_t columns);
+
+/* norms[i] = sqrt(sum over the layers of squares[0][layer][i] (squares[1][layer][i] + biases[layer])): with the squares
+ * of dz_i and of the layer's input, and 1 for a layer with a bias, the norm of sample i's gradient of a network. */
+XENT_API void xent_network_norms_f32(const double *squares, const double *biases, float *norms, ptrdiff_t layers,
+                                     ptrdiff_t rows);
+XENT_API void xent_network_norms_f64(const double *squares, const double *biases, double *norms, ptrdiff_t layers,
+                                     ptrdiff_t rows);
+
 /* e^x, element by element: what the sums are made of, to be tested on its own. */
 XENT_API void xent_exp_f32(const float *x, float *out, ptrdiff_t n);
 XENT_API void xent_exp_f64(const double *x, double *out, ptrdiff_t n);

@@ -34,18 +34,10 @@ def run(code, **variables):
 def test_public_names():
     assert sorted(xent.__all__) == list(xent.__all__)
     assert {name for name in vars(xent) if not name.startswith("_")} - set(xent.__all__) <= {
-        *(
-            "dense",
-            "hessian",
-            "logsumexp_state",
-            "losses",
-            "reductions",
-            "runtime",
-            "sigmoid",
-            "cli",
-        ),  # its own modules
+        *("hessian", "logsumexp_state", "losses", "mlp", "per_sample"),  # its own modules
+        *("reductions", "runtime", "sigmoid", "cli"),
     }
-    own = {"DenseGrads", "__version__", "get_num_threads", "set_num_threads", "show_config", "reference"}
+    own = {"MlpWorkspace", "__version__", "get_num_threads", "set_num_threads", "show_config", "reference"}
     assert set(TWINS) == set(xent.__all__) - own
 
 
@@ -92,6 +84,19 @@ SIGMOID = ["logits", "targets", "pos_weight", "sample_weight", "reduction"]
         ("sigmoid_cross_entropy_with_grad", [*SIGMOID, "out"], "pos_weight"),
         ("cross_entropy_hessian_diag", ["logits", "targets", *OPTIONS], "axis"),
         ("cross_entropy_hvp", ["logits", "targets", "vector", *OPTIONS], "axis"),
+        ("dense", ["x", "weight", "bias", "activation", "out", "saved"], "out"),
+        (
+            "dense_backward",
+            [
+                *("grad_y", "x", "weight", "saved", "activation", "need", "out", "accumulate", "grad_z_out"),
+                "per_sample_norms",
+            ],
+            "need",
+        ),
+        ("dense_sample_norms", ["grad_z", "x", "bias"], "bias"),
+        ("dense_sample_grads", ["grad_z", "x", "out"], "out"),
+        ("dense_weighted_grads", ["grad_z", "x", "sample_weight", "out"], "out"),
+        ("dense_clipped_grads", ["grad_z", "x", "max_norm", "sample_norms", "bias", "out"], "sample_norms"),
     ],
 )
 def test_signatures(name, parameters, keyword_only_from):
@@ -112,6 +117,8 @@ def test_signatures(name, parameters, keyword_only_from):
     }
     if name in ("logsumexp", "softmax", "log_softmax"):
         defaults["axis"] = None
+    if name == "dense_weighted_grads":
+        defaults["sample_weight"] = inspect.Parameter.empty
     assert all(found[p].default == defaults[p] for p in parameters if p in defaults)
 
 

@@ -51,6 +51,18 @@ def inputs(rows, classes, dtype):
     return z, y, q
 
 
+def layers(z, q):
+    """Every activation, z being the products; and its backward pass, q being the gradients: dz, db and norms."""
+    z, q = (np.array(a, a.dtype.newbyteorder("="), order="C") for a in (z, q))
+    found = []
+    for code in range(9):
+        y, saved, dz, db, squares = z.copy(), np.empty_like(z), np.empty_like(z), z[0].copy(), np.empty(len(z))
+        _kernels.bias_activation(y, z[-1].copy(), code, saved)
+        _kernels.activation_backward(q, saved if code > 5 else y, code, dz, db, True, squares)
+        found += [y, saved, dz, db, squares]
+    return found
+
+
 OPTIONS = {"label_smoothing": 0.125, "z_loss": 0.0625, "ignore_index": 0}
 ROWWISE = {
     "logsumexp": lambda z, y, q, axis=-1: [xent.logsumexp(z, axis=axis)],
@@ -68,6 +80,7 @@ WHOLE = {
     "sum": lambda z, y, q: [xent.cross_entropy(z, y, reduction="sum", sample_weight=np.arange(len(z)))],
     "mean, probabilities": lambda z, y, q: xent.cross_entropy_with_grad(z, q, class_weight=np.arange(z.shape[1])),
     "sigmoid": lambda z, y, q: xent.sigmoid_cross_entropy_with_grad(z, q),
+    "layers": lambda z, y, q: layers(z, q),
 }
 functions = pytest.mark.parametrize("function", (ROWWISE | WHOLE).values(), ids=ROWWISE | WHOLE)
 rowwise = pytest.mark.parametrize("function", ROWWISE.values(), ids=ROWWISE)

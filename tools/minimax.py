@@ -1,10 +1,10 @@
-"""The polynomial coefficients in csrc/kernels/elementary.h.
+"""The polynomial coefficients in csrc/kernels/elementary.h, activation_f32.h and activation_f64.h.
 
     python tools/minimax.py          print them, with the bound that each polynomial keeps
-    python tools/minimax.py --check  exit status 1 if elementary.h has others
+    python tools/minimax.py --check  exit status 1 if a header has others
 
 Weighted minimax by Lawson's iteration: least squares over Chebyshev points, each point's weight multiplied by
-the error found there until all errors are alike. 40 digits; coefficients rounded once to double at the end.
+the error found there until all errors are alike. 60 digits; coefficients rounded once to double at the end.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from mpmath import cos, exp, ln, log, lu_solve, matrix, mp, mpf, nstr, pi
+from mpmath import atanh, cos, erf, erfc, exp, ln, log, lu_solve, matrix, mp, mpf, nstr, pi, sqrt, tanh
 
-HEADER = Path(__file__).resolve().parents[1] / "csrc" / "kernels" / "elementary.h"
+KERNELS = Path(__file__).resolve().parents[1] / "csrc" / "kernels"
 Function = Callable[[mpf], mpf]
+ALMOST_0 = mpf(10) ** -12  # where a fit over w = a^2 begins
+Polynomial = tuple[str, list[mpf], mpf]  # what it is, coefficients from the lowest power on, relative error
 
 
 def minimax(
@@ -76,8 +78,8 @@ def hexadecimal(x: mpf) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}p{exponent}" if "." in mantissa else f"{mantissa}p{exponent}"
 
 
-def polynomials() -> list[tuple[str, list[mpf], mpf]]:
-    """(what it is, coefficients from the lowest power on, relative error of the exponential made of it)."""
+def exponentials() -> list[Polynomial]:
+    """Of elementary.h; the error is that of the exponential made of it."""
     ln2 = ln(2)
     half = mpf(1) / 2
     float32 = minimax(lambda f: (exp(f * ln2) - 1) / f, lambda f: abs(f) * exp(-f * ln2), 6, -half, half)
@@ -92,31 +94,88 @@ def polynomials() -> list[tuple[str, list[mpf], mpf]]:
     ]
 
 
+def relative(f: Function, terms: int, low: mpf, high: mpf) -> tuple[list[mpf], mpf]:
+    """`minimax` of the relative error of f itself."""
+    return minimax(f, lambda x: 1 / f(x), terms, low, high, points=110, rounds=30)
+
+
+def odd(f: Function, slope: int, terms: int, largest: mpf) -> tuple[list[mpf], mpf]:
+    """c with f(a) ~ a (slope + w sum c[i] w^i), w = a^2, |a| <= largest, and the relative error of f."""
+
+    def rest(w: mpf) -> mpf:
+        return (f(sqrt(w)) / sqrt(w) - slope) / w
+
+    return minimax(rest, lambda w: w * sqrt(w) / f(sqrt(w)), terms, ALMOST_0, largest**2, points=110, rounds=30)
+
+
+def tail(middle: int, reach: int, terms: int) -> tuple[list[mpf], mpf]:
+    """e^(a^2/2) Q(a) (a + middle) over t = (a - middle) / (a + middle), 0 <= a <= reach."""
+
+    def f(t: mpf) -> mpf:
+        a = middle * (1 + t) / (1 - t)
+        return exp(a * a / 2) * erfc(a / sqrt(mpf(2))) / 2 * (a + middle)
+
+    return relative(f, terms, mpf(-1), mpf(reach - middle) / (reach + middle))
+
+
+def activations_f32() -> list[Polynomial]:
+    ln2, half = ln(2), mpf(1) / 2
+    return [
+        ("(2^f - 1) / f, |f| <= 1/2", *relative(lambda f: (exp(f * ln2) - 1) / f, 7, -half, half)),
+        ("(2 atanh(s) / s - 2) / s^2, s <= 1/3", *odd(lambda s: 2 * atanh(s), 2, 5, mpf(1) / 3)),
+        ("e^(a^2/2) Q(a) (a + 3), a <= 15", *tail(3, 15, 11)),
+    ]
+
+
+def activations_f64() -> list[Polynomial]:
+    def middle(w: mpf) -> mpf:
+        return erf(sqrt(w / 2)) / (2 * sqrt(w))
+
+    return [
+        ("(tanh(a) / a - 1) / a^2, a <= 0.3", *odd(tanh, 1, 8, mpf("0.3"))),
+        ("(1/2 - Q(a)) / a, a <= 1", *relative(middle, 11, ALMOST_0, mpf(1))),
+        ("e^(a^2/2) Q(a) (a + 5), a <= 39", *tail(5, 39, 24)),
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare with csrc/kernels/elementary.h")
+    parser.add_argument("--check", action="store_true", help="compare with the headers in csrc/kernels")
     args = parser.parse_args()
-    mp.dps = 40
-    ln2_high = float(ln(2))
-    constants = [1 / ln(2), ln(2), ln(2) - mpf(ln2_high)]
-    print("log2 e, ln 2 in two parts:", *map(hexadecimal, constants))
-    wanted = list(map(hexadecimal, constants))
-    for name, coefficients, error in polynomials():
-        print(f"{name}; relative error of e^x 2^{nstr(log(error, 2), 4)}")
-        for c in reversed(coefficients):
-            print("   ", hexadecimal(c))
-        wanted += map(hexadecimal, coefficients)
-    if args.check:
-        text = HEADER.read_text()
-        have = {
-            float.fromhex(word.rstrip(",;)").rstrip("f"))
-            for word in text.split()
-            if word.startswith("0x1.") and "p" in word
-        }
-        missing = [c for c in wanted if float.fromhex(c) not in have]
-        print("not in elementary.h: " + " ".join(missing) if missing else "elementary.h has them all")
-        return 1 if missing else 0
-    return 0
+    mp.dps = 60
+    root, cubic = 2 * sqrt(2 / pi), mpf("0.044715")
+    constants = {
+        "elementary.h": [1 / ln(2), *in_two(ln(2))],
+        "activation_f32.h": [1 / sqrt(2 * pi), root, root * cubic],
+        "activation_f64.h": [in_two(root)[1], *in_two(cubic)],
+    }
+    fits = {
+        "elementary.h": exponentials,
+        "activation_f32.h": activations_f32,
+        "activation_f64.h": activations_f64,
+    }
+    status = 0
+    for header, polynomials in fits.items():
+        print(f"{header}: constants", *map(hexadecimal, constants[header]))
+        wanted = list(map(hexadecimal, constants[header]))
+        for name, coefficients, error in polynomials():
+            print(f"{name}; relative error 2^{nstr(log(error, 2), 4)}")
+            for c in reversed(coefficients):
+                print("   ", hexadecimal(c))
+            wanted += map(hexadecimal, coefficients)
+        if args.check:
+            text = (KERNELS / header).read_text()
+            words = (word.strip("{},;)").rstrip("f") for word in text.split())
+            have = {float.fromhex(word) for word in words if word.lstrip("-").startswith("0x1.") and "p" in word}
+            missing = [c for c in wanted if float.fromhex(c) not in have]
+            print(f"not in {header}: " + " ".join(missing) if missing else f"{header} has them all")
+            status |= bool(missing)
+    return status
+
+
+def in_two(x: mpf) -> list[mpf]:
+    """x as a double and what is left."""
+    return [mpf(float(x)), x - mpf(float(x))]
 
 
 if __name__ == "__main__":

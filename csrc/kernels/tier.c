@@ -16,7 +16,11 @@
     void XENT_PASTE(tile_finish_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);        \
     void XENT_PASTE(block_sums_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);                  \
     void XENT_PASTE(sums_lse_##DTYPE_, XENT_TIER)(const void *, ptrdiff_t, ptrdiff_t, void *);                        \
-    void XENT_PASTE(column_sums_##DTYPE_, XENT_TIER)(const xent_column_args *, ptrdiff_t, ptrdiff_t);
+    void XENT_PASTE(column_sums_##DTYPE_, XENT_TIER)(const xent_column_args *, ptrdiff_t, ptrdiff_t);                 \
+    void XENT_PASTE(bias_activation_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *);           \
+    void XENT_PASTE(activation_backward_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *);       \
+    void XENT_PASTE(bias_gradient_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *, ptrdiff_t);  \
+    void XENT_PASTE(row_squares_##DTYPE_, XENT_TIER)(const void *, double *, ptrdiff_t, ptrdiff_t);
 
 KERNELS_OF(f32)
 KERNELS_OF(f64)
@@ -38,6 +42,10 @@ void XENT_PASTE(exp_f64, XENT_TIER)(const double *, double *, ptrdiff_t);
         .block_sums = XENT_PASTE(block_sums_##DTYPE_, XENT_TIER),                                                     \
         .sums_lse = XENT_PASTE(sums_lse_##DTYPE_, XENT_TIER),                                                         \
         .column_sums = XENT_PASTE(column_sums_##DTYPE_, XENT_TIER),                                                   \
+        .bias_activation = XENT_PASTE(bias_activation_##DTYPE_, XENT_TIER),                                           \
+        .activation_backward = XENT_PASTE(activation_backward_##DTYPE_, XENT_TIER),                                   \
+        .bias_gradient = XENT_PASTE(bias_gradient_##DTYPE_, XENT_TIER),                                               \
+        .row_squares = XENT_PASTE(row_squares_##DTYPE_, XENT_TIER),                                                   \
     }
 
 #define STRING_(x) #x

@@ -98,19 +98,47 @@ def output(out: Any, like: Array, shape: tuple[int, ...], dtype: np.dtype[Any], 
 APART, SAME, NEAR, FOLDED, READ_ONLY = range(5)
 
 
-def _refuse_overlap(out: Array, other: Array, name: str) -> None:
+def _refuse_overlap(out: Array, other: Array, name: str, out_name: str = "out") -> None:
     try:
         overlap = np.shares_memory(out, other, max_work=10_000_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         overlap = True
     if overlap:
-        raise ValueError(f"out overlaps {name}")
+        raise ValueError(f"{out_name} overlaps {name}")
 
 
-def distinct(out: Array, other: Array, name: str) -> None:
+def distinct(out: Array, other: Array, name: str, out_name: str = "out") -> None:
     """Refuse an `out` that overlaps an input that is read while it is written."""
     if _kernels.relation(out, other) != APART:
-        _refuse_overlap(out, other, name)
+        _refuse_overlap(out, other, name, out_name)
+
+
+def destination(
+    given: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], apart: dict[str, Array], in_place_of: str = ""
+) -> Array:
+    """An array to write to, checked, or a new one.
+
+    `apart`: what it must not overlap, by name; it may be exactly the one named `in_place_of`.
+    """
+    if given is None:
+        return np.empty(shape, dtype)
+    if not isinstance(given, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(given).__name__}")
+    if given.shape != shape or given.dtype != dtype:
+        raise ValueError(
+            f"{name} must have shape {shape} and dtype {dtype} (native byte order); "
+            f"got shape {given.shape} and dtype {given.dtype.str}"
+        )
+    for other_name, other in apart.items():
+        relation = _kernels.relation(given, other)
+        if relation == READ_ONLY:
+            raise ValueError(f"{name} is read-only")
+        if relation == FOLDED:
+            raise ValueError(f"{name} has elements that share memory (a stride of 0)")
+        if relation == APART or (relation == SAME and other_name == in_place_of):
+            continue
+        _refuse_overlap(given, other, other_name, name)
+    return given
 
 
 def reduction_code(reduction: Any) -> int:

@@ -113,6 +113,18 @@ cdef extern from "xent.h" nogil:
     xent_status xent_softmax_f64(const xent_shape *, const xent_array *, const xent_array *)
     xent_status xent_log_softmax_f32(const xent_shape *, const xent_array *, const xent_array *)
     xent_status xent_log_softmax_f64(const xent_shape *, const xent_array *, const xent_array *)
+    ctypedef enum xent_activation:
+        XENT_ACTIVATIONS
+    void xent_bias_activation_f32(float *, const float *, xent_activation, float *, Py_ssize_t, Py_ssize_t)
+    void xent_bias_activation_f64(double *, const double *, xent_activation, double *, Py_ssize_t, Py_ssize_t)
+    xent_status xent_activation_backward_f32(const float *, const float *, xent_activation, float *, float *, int,
+                                             double *, Py_ssize_t, Py_ssize_t)
+    xent_status xent_activation_backward_f64(const double *, const double *, xent_activation, double *, double *, int,
+                                             double *, Py_ssize_t, Py_ssize_t)
+    void xent_row_squares_f32(const float *, double *, Py_ssize_t, Py_ssize_t)
+    void xent_row_squares_f64(const double *, double *, Py_ssize_t, Py_ssize_t)
+    void xent_network_norms_f32(const double *, const double *, float *, Py_ssize_t, Py_ssize_t)
+    void xent_network_norms_f64(const double *, const double *, double *, Py_ssize_t, Py_ssize_t)
     void xent_exp_f32(const float *, float *, Py_ssize_t)
     void xent_exp_f64(const double *, double *, Py_ssize_t)
     ctypedef enum xent_relation:
@@ -457,6 +469,112 @@ def log_softmax(cnp.ndarray x, uint64_t class_axes, cnp.ndarray out):
         with nogil:
             status = xent_log_softmax_f64(&shape, &a, &b)
     fault_of(status, NULL)
+
+
+# Dense layers. These are called several times in each training step, on arrays that their callers have checked: only
+# what would read or write out of bounds is asked about again, and the GIL is kept where the work is short.
+
+cdef enum:
+    LONG_WORK = 16384
+
+
+cdef void *dense_data(cnp.ndarray a, int type, Py_ssize_t size, bint written) except? NULL:
+    """The data of a contiguous, aligned, native array of that type and size; NULL for None."""
+    if a is None:
+        return NULL
+    if (cnp.PyArray_TYPE(a) != type or cnp.PyArray_SIZE(a) != size or not cnp.PyArray_ISCARRAY_RO(a)
+            or (written and not cnp.PyArray_ISWRITEABLE(a))):
+        raise ValueError(f"a dense kernel takes contiguous native arrays of one dtype and fitting sizes, writable where "
+                         f"it writes; got shape {(<object> a).shape} of {a.dtype} for {size} elements")
+    return cnp.PyArray_DATA(a)
+
+
+cdef int dense_type(cnp.ndarray a, int activation) except -1:
+    cdef int type = cnp.PyArray_TYPE(a)
+    if type not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or cnp.PyArray_NDIM(a) != 2:
+        raise TypeError(f"a dense kernel takes float32 or float64 of shape (rows, columns), got {a.dtype} of shape "
+                        f"{(<object> a).shape}")
+    if not 0 <= activation < <int> XENT_ACTIVATIONS:
+        raise ValueError(f"no activation {activation}")
+    return type
+
+
+def bias_activation(cnp.ndarray y not None, cnp.ndarray bias, int activation, cnp.ndarray saved):
+    """In place: z = y + bias, put into `saved` if given; y = f(z)."""
+    cdef int type = dense_type(y, activation)
+    cdef Py_ssize_t rows = cnp.PyArray_DIM(y, 0), columns = cnp.PyArray_DIM(y, 1), size = rows * columns
+    cdef xent_activation f = <xent_activation> activation
+    cdef void *to = dense_data(y, type, size, True)
+    cdef void *b = dense_data(bias, type, columns, False)
+    cdef void *z = dense_data(saved, type, size, True)
+    if type == cnp.NPY_FLOAT32 and size < LONG_WORK:
+        xent_bias_activation_f32(<float *> to, <const float *> b, f, <float *> z, rows, columns)
+    elif type == cnp.NPY_FLOAT32:
+        with nogil:
+            xent_bias_activation_f32(<float *> to, <const float *> b, f, <float *> z, rows, columns)
+    else:
+        with nogil:
+            xent_bias_activation_f64(<double *> to, <const double *> b, f, <double *> z, rows, columns)
+
+
+def activation_backward(cnp.ndarray grad_y not None, cnp.ndarray saved, int activation, cnp.ndarray grad_z,
+                        cnp.ndarray grad_bias, bint accumulate, cnp.ndarray squares):
+    """grad_z = grad_y f'(saved); grad_bias (+)= its sum over the rows; squares (float64) = ||grad_z_i||^2.
+
+    For the identity, `saved` may be None, and grad_z too: then it is not written.
+    """
+    cdef int type = dense_type(grad_y, activation)
+    cdef Py_ssize_t rows = cnp.PyArray_DIM(grad_y, 0), columns = cnp.PyArray_DIM(grad_y, 1), size = rows * columns
+    cdef xent_activation f = <xent_activation> activation
+    cdef void *dy = dense_data(grad_y, type, size, False)
+    cdef void *s = dense_data(saved, type, size, False)
+    cdef void *dz = dense_data(grad_z, type, size, True)
+    cdef void *db = dense_data(grad_bias, type, columns, True)
+    cdef double *sq = <double *> dense_data(squares, cnp.NPY_FLOAT64, rows, True)
+    cdef xent_status status
+    if activation and (saved is None or grad_z is None):
+        raise ValueError("only the identity does without saved and grad_z")
+    if type == cnp.NPY_FLOAT32 and size < LONG_WORK:
+        status = xent_activation_backward_f32(<const float *> dy, <const float *> s, f, <float *> dz, <float *> db,
+                                              accumulate, sq, rows, columns)
+    elif type == cnp.NPY_FLOAT32:
+        with nogil:
+            status = xent_activation_backward_f32(<const float *> dy, <const float *> s, f, <float *> dz,
+                                                  <float *> db, accumulate, sq, rows, columns)
+    else:
+        with nogil:
+            status = xent_activation_backward_f64(<const double *> dy, <const double *> s, f, <double *> dz,
+                                                  <double *> db, accumulate, sq, rows, columns)
+    if status != XENT_OK:
+        fault_of(status, NULL)
+
+
+def row_squares(cnp.ndarray x not None, cnp.ndarray out not None):
+    """out (float64) = ||x_i||^2 of each row of x."""
+    cdef int type = dense_type(x, 0)
+    cdef Py_ssize_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1)
+    cdef void *data = dense_data(x, type, rows * columns, False)
+    cdef double *to = <double *> dense_data(out, cnp.NPY_FLOAT64, rows, True)
+    if type == cnp.NPY_FLOAT32 and rows * columns < LONG_WORK:
+        xent_row_squares_f32(<const float *> data, to, rows, columns)
+    elif type == cnp.NPY_FLOAT32:
+        with nogil:
+            xent_row_squares_f32(<const float *> data, to, rows, columns)
+    else:
+        with nogil:
+            xent_row_squares_f64(<const double *> data, to, rows, columns)
+
+
+def network_norms(cnp.ndarray squares not None, cnp.ndarray biases not None, cnp.ndarray norms not None):
+    """norms (rows,) of the samples' gradients, from squares (2, layers, rows) of dz and inputs, biases (layers,)."""
+    cdef int type = cnp.PyArray_TYPE(norms)
+    cdef Py_ssize_t layers = cnp.PyArray_SIZE(biases), rows = cnp.PyArray_SIZE(norms)
+    cdef double *sq = <double *> dense_data(squares, cnp.NPY_FLOAT64, 2 * layers * rows, False)
+    cdef double *b = <double *> dense_data(biases, cnp.NPY_FLOAT64, layers, False)
+    if type == cnp.NPY_FLOAT32:
+        xent_network_norms_f32(sq, b, <float *> dense_data(norms, type, rows, True), layers, rows)
+    else:
+        xent_network_norms_f64(sq, b, <double *> dense_data(norms, cnp.NPY_FLOAT64, rows, True), layers, rows)
 
 
 def exp(cnp.ndarray x, cnp.ndarray out):

@@ -7,6 +7,7 @@
 #define XENT_TEST_EXERCISE_H
 
 #include "arrays.h"
+#include "exercise_dense.h"
 
 typedef struct {
     const layout_kind *in, *out; /* of the arrays read and written; what is written is never byte-swapped */
@@ -409,6 +410,7 @@ static const ptrdiff_t LENGTHS[] = {0,  1,  2,  3,   7,   8,   10,  15,  16,   1
 __attribute__((unused)) static uint64_t exercise(const variant *how) {
     uint64_t hash = 0xcbf29ce484222325u;
     exercise_exp(&hash);
+    exercise_layers(&hash, how->in_place, how->thorough);
     for (int f64 = 0; f64 < 2; f64++) {
         const xent_type type = f64 ? XENT_FLOAT64 : XENT_FLOAT32;
         for (size_t i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++) {

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import xent
 from xent import _kernels
+from xent.cli import activations
 from xent.cli.cases import Case
 from xent.reference._exact import exact
 from xent.reference.reductions import SoftRow
@@ -42,7 +43,7 @@ BOUNDS: dict[str, tuple[float, str]] = {
     GRAD_Q: (2.0, "max(p, q)"),
     SIGMOID_LOSS: (2.0, "result"),
     SIGMOID_GRAD: (2.0, "larger term"),
-}
+} | activations.BOUNDS
 
 
 @dataclass
@@ -116,6 +117,8 @@ def judge(case: Case) -> Judged:
         truths[EXP] = Truth.of((Decimal(float(x)).exp() for x in case.logits), case.logits.shape)
     elif case.kind == "sigmoid":
         truths |= _sigmoid(case)
+    elif case.kind == "activation":
+        truths |= activations.truths(case.logits, Truth.of)
     else:
         truths |= _softmax(case)
     return Judged(case, truths)
@@ -203,6 +206,9 @@ def compute(case: Case) -> Iterator[tuple[str, NDArray[Any]]]:
         loss, grad = xent.sigmoid_cross_entropy_with_grad(z, case.probabilities, reduction="none")
         yield SIGMOID_LOSS, loss
         yield SIGMOID_GRAD, grad
+        return
+    if case.kind == "activation":
+        yield from activations.computed(z)
         return
     yield LSE, xent.logsumexp(z, axis=-1)
     yield SOFTMAX, xent.softmax(z, axis=-1)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xent
+from xent.cli import activations
 
 Array = NDArray[Any]
 Results = tuple[Array, ...]  # one array per output, rows first
@@ -52,6 +53,22 @@ def _mean(z: Array, y: NDArray[np.int64], q: Array, axis: int) -> Results:
     return np.asarray(loss), grad
 
 
+def _layer(name: str, whole: bool) -> Function:
+    """A row of logits as the pre-activations of a sample: y, dz and its norm; with `whole` the bias gradient too."""
+
+    def function(z: Array, y: NDArray[np.int64], q: Array, axis: int) -> Results:
+        z, q = np.moveaxis(z, axis, -1), np.moveaxis(q, axis, -1)
+        dtype = z.dtype.newbyteorder("=")
+        value = activations.values(name, np.array(z, dtype, order="C"))
+        saved = z if xent.saved_kind(name) == "z" else value
+        x, weight, dz = np.ones((len(z), 1), dtype), np.ones((z.shape[1], 1), dtype), np.empty_like(value)
+        grads, norms = xent.dense_backward(q, x, weight, saved, name, need="bias", grad_z_out=dz, per_sample_norms=True)
+        back = np.moveaxis(value, -1, axis), np.moveaxis(dz, -1, axis), norms
+        return (*back, grads.bias) if whole else back
+
+    return function
+
+
 ROWWISE: dict[str, Function] = {
     "logsumexp": _lse,
     "softmax": _softmax,
@@ -60,8 +77,9 @@ ROWWISE: dict[str, Function] = {
     "cross-entropy, options": _options,
     "cross-entropy, probabilities": _probabilities,
     "cross-entropy, softcap": _softcap,
+    "layer, gelu": _layer("gelu", False),
 }
-FUNCTIONS = ROWWISE | {'cross-entropy, "mean"': _mean}
+FUNCTIONS = ROWWISE | {'cross-entropy, "mean"': _mean, "layer, softplus": _layer("softplus", True)}
 
 
 def inputs(dtype: np.dtype[Any], seed: int, full: bool) -> list[Inputs]:

@@ -17,7 +17,7 @@ LN2 = float(np.log(2.0))
 class Case:
     """Named arguments. `kind` "softmax": logits (N, C), labels (N,), probabilities (N, C) or None.
 
-    "sigmoid": logits and targets (as `probabilities`) of shape (N,). "exp": the arguments as logits (N,).
+    "sigmoid": logits and targets (as `probabilities`) of shape (N,). "exp", "activation": the arguments as logits (N,).
     """
 
     name: str
@@ -124,7 +124,7 @@ def _special(dtype: np.dtype[Any]) -> Iterator[Case]:
 
 
 def _elementwise(dtype: np.dtype[Any], rng: np.random.Generator, count: int) -> Iterator[Case]:
-    """Arguments of exp and of the sigmoid loss."""
+    """Arguments of exp, of the sigmoid loss and of the activations."""
     info = np.finfo(dtype)
     low, high = float(np.log(info.tiny)), float(np.log(info.max))
     none = np.zeros(0, np.int64)
@@ -149,3 +149,5 @@ def _elementwise(dtype: np.dtype[Any], rng: np.random.Generator, count: int) -> 
             "targets between": rng.random(len(z)),
         }.items():
             yield Case(f"sigmoid, {name}, {kind}", "sigmoid", z, none, targets.astype(dtype))
+        yield Case(f"activations, {name}", "activation", z[:: 1 + len(z) // (count // 10)], none)
+    yield Case("activations, about 0", "activation", rng.normal(0.0, 3.0, count // 10).astype(dtype), none)

@@ -95,8 +95,12 @@ def check_accuracy(seed: int, full: bool) -> bool:
         rows,
         title=f"accuracy: greatest error in ulp, {numbers} logits, seed {seed}",
     )
-    others = [f"{name}: of {unit}" for name, (_, unit) in accuracy.BOUNDS.items() if unit != "result"]
-    _console.say(f"(ulp of the exact result; {'; '.join(others)})")
+    others: dict[str, list[str]] = {}
+    for name, (_, unit) in accuracy.BOUNDS.items():
+        if unit != "result":
+            others.setdefault(unit, []).append(name)
+    notes = [f"of the {unit}: {', '.join(names)}" for unit, names in others.items()]
+    _console.say(f"(ulp of the exact result; {'; '.join(notes)})")
     return passed
 
 

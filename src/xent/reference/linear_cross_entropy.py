@@ -14,17 +14,10 @@ from typing import Any, NamedTuple
 from xent.reference import _exact as ex
 from xent.reference._batch import Batch, take_apart
 from xent.reference._exact import ZERO, Array, Nested, exact, rounded, total
+from xent.reference.dense import DenseGrads
 from xent.reference.losses import _grad, _loss
 
 Options = tuple[Any, Any, Any, Any, Any, Any, Any]  # from class_weight to normalizer, without softcap
-
-
-class DenseGrads(NamedTuple):
-    """Gradients of a dense layer; None where not asked for."""
-
-    x: Nested | None
-    weight: Nested | None
-    bias: Nested | None
 
 
 class Layer(NamedTuple):

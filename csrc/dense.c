@@ -1,0 +1,159 @@
+/* Dense layers: tiles of the arrays shared out over the threads; column sums of groups of rows added in order. */
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "internal.h"
+#include "parallel.h"
+
+/* A tile is a group of rows by a block of columns: a function of the shape alone, so that the order of additions is too. */
+enum { ROWS_PER_GROUP = 32, MAX_GROUPS = 64, SUMS_ON_STACK = 4096 };
+
+/* Nanoseconds of one thread from which a second is worth waking, and what an element costs it, roughly, by activation. */
+static const double WORTH_WAKING = 20000.0, NS_CHEAP = 0.2, NS_SMOOTH = 1.5;
+
+typedef struct {
+    const xent_kernels *kernels;
+    const xent_dense_args *args;
+    ptrdiff_t groups, rows_per_group, blocks;
+    double *sums, *squares; /* of each group: 2 columns; of each row: blocks */
+} tiling;
+
+static tiling tiling_of(const xent_kernels *kernels, const xent_dense_args *args) {
+    tiling t = {.kernels = kernels, .args = args, .rows_per_group = ROWS_PER_GROUP};
+    while ((args->rows + t.rows_per_group - 1) / t.rows_per_group > MAX_GROUPS) t.rows_per_group *= 2;
+    t.groups = (args->rows + t.rows_per_group - 1) / t.rows_per_group;
+    t.blocks = (args->columns + XENT_DENSE_COLUMNS - 1) / XENT_DENSE_COLUMNS;
+    return t;
+}
+
+static xent_dense_tile tile_at(const tiling *t, ptrdiff_t i) {
+    const ptrdiff_t row = i / t->blocks * t->rows_per_group, column = i % t->blocks * XENT_DENSE_COLUMNS;
+    const ptrdiff_t rows = t->args->rows - row, columns = t->args->columns - column;
+    return (xent_dense_tile){.row = row,
+                             .rows = rows < t->rows_per_group ? rows : t->rows_per_group,
+                             .column = column,
+                             .columns = columns < XENT_DENSE_COLUMNS ? columns : XENT_DENSE_COLUMNS,
+                             .sums = t->sums ? t->sums + 2 * (i / t->blocks * t->args->columns + column) : NULL,
+                             .squares = t->squares ? t->squares + row * t->blocks + i % t->blocks : NULL,
+                             .square_step = t->blocks};
+}
+
+static void forward_tiles(void *context, ptrdiff_t first, ptrdiff_t last) {
+    const tiling *t = context;
+    for (ptrdiff_t i = first; i < last; i++) {
+        const xent_dense_tile tile = tile_at(t, i);
+        t->kernels->bias_activation(t->args, &tile);
+    }
+}
+
+static void backward_tiles(void *context, ptrdiff_t first, ptrdiff_t last) {
+    const tiling *t = context;
+    for (ptrdiff_t i = first; i < last; i++) {
+        const xent_dense_tile tile = tile_at(t, i);
+        t->kernels->activation_backward(t->args, &tile);
+    }
+}
+
+static void share_out(tiling *t, void (*body)(void *, ptrdiff_t, ptrdiff_t)) {
+    const double each = t->args->activation <= XENT_LEAKY_RELU ? NS_CHEAP : NS_SMOOTH;
+    const double worth = each / WORTH_WAKING * (double)t->args->rows * (double)t->args->columns;
+    int threads = 1;
+    if (worth >= 2.0) {
+        threads = xent_get_num_threads();
+        if (worth < threads) threads = (int)worth;
+    }
+    xent_parallel_for(t->groups * t->blocks, threads, body, t);
+}
+
+static xent_status backward(const xent_kernels *kernels, const xent_dense_args *args, double *squares) {
+    double few[SUMS_ON_STACK];
+    tiling t = tiling_of(kernels, args);
+    const size_t n_sums = args->grad_bias ? 2 * (size_t)t.groups * (size_t)args->columns : 0;
+    const size_t n_squares = squares && t.blocks > 1 ? (size_t)args->rows * (size_t)t.blocks : 0;
+    double *memory = n_sums + n_squares <= SUMS_ON_STACK ? few : malloc((n_sums + n_squares) * sizeof *memory);
+    if (!memory) return XENT_NO_MEMORY;
+    t.sums = args->grad_bias ? memory : NULL;
+    t.squares = n_squares ? memory + n_sums : squares;
+    share_out(&t, backward_tiles);
+    for (ptrdiff_t i = 0; i < t.blocks && args->grad_bias; i++) {
+        const xent_dense_tile tile = tile_at(&t, i);
+        kernels->bias_gradient(args, &tile, t.groups);
+    }
+    for (ptrdiff_t row = 0; row < args->rows && squares && t.blocks != 1; row++) {
+        double sum = 0.0;
+        for (ptrdiff_t b = 0; b < t.blocks; b++) sum += t.squares[row * t.blocks + b];
+        squares[row] = sum;
+    }
+    if (memory != few) free(memory);
+    return XENT_OK;
+}
+
+typedef struct {
+    void (*kernel)(const void *, double *, ptrdiff_t, ptrdiff_t);
+    const char *x;
+    double *squares;
+    ptrdiff_t columns, row_bytes;
+} squares_loop;
+
+static void squares_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
+    const squares_loop *l = context;
+    l->kernel(l->x + first * l->row_bytes, l->squares + first, last - first, l->columns);
+}
+
+static void row_squares(squares_loop loop, ptrdiff_t rows) {
+    const double worth = NS_CHEAP / WORTH_WAKING * (double)rows * (double)loop.columns;
+    int threads = 1;
+    if (worth >= 2.0) {
+        threads = xent_get_num_threads();
+        if (worth < threads) threads = (int)worth;
+    }
+    xent_parallel_for(rows, threads, squares_piece, &loop);
+}
+
+static double network_norm(const double *squares, const double *biases, ptrdiff_t layers, ptrdiff_t rows) {
+    double sum = 0.0;
+    for (ptrdiff_t l = 0; l < layers; l++) sum += squares[l * rows] * (squares[(layers + l) * rows] + biases[l]);
+    return sqrt(sum);
+}
+
+#define API_OF(DTYPE, REAL, SMALLEST)                                                                                 \
+    void xent_bias_activation_##DTYPE(REAL *y, const REAL *bias, xent_activation activation, REAL *saved_z,           \
+                                      ptrdiff_t rows, ptrdiff_t columns) {                                            \
+        const xent_dense_args args = {.activation = activation,                                                       \
+                                      .rows = rows,                                                                   \
+                                      .columns = columns,                                                             \
+                                      .y = y,                                                                         \
+                                      .bias = bias,                                                                   \
+                                      .saved_z = saved_z};                                                            \
+        tiling t = tiling_of(&xent_live_table()->DTYPE, &args);                                                       \
+        share_out(&t, forward_tiles);                                                                                 \
+    }                                                                                                                 \
+    xent_status xent_activation_backward_##DTYPE(const REAL *grad_y, const REAL *saved, xent_activation activation,   \
+                                                 REAL *grad_z, REAL *grad_bias, int accumulate, double *squares,      \
+                                                 ptrdiff_t rows, ptrdiff_t columns) {                                 \
+        const xent_dense_args args = {.activation = activation,                                                       \
+                                      .rows = rows,                                                                   \
+                                      .columns = columns,                                                             \
+                                      .grad_y = grad_y,                                                               \
+                                      .saved = saved ? saved : grad_y,                                                \
+                                      .grad_z = grad_z,                                                               \
+                                      .grad_bias = grad_bias,                                                         \
+                                      .accumulate = accumulate};                                                      \
+        return backward(&xent_live_table()->DTYPE, &args, squares);                                                   \
+    }                                                                                                                 \
+    void xent_row_squares_##DTYPE(const REAL *x, double *squares, ptrdiff_t rows, ptrdiff_t columns) {                \
+        row_squares((squares_loop){xent_live_table()->DTYPE.row_squares, (const char *)x, squares, columns,           \
+                                   columns * (ptrdiff_t)sizeof *x},                                                   \
+                    rows);                                                                                            \
+    }                                                                                                                 \
+    void xent_network_norms_##DTYPE(const double *squares, const double *biases, REAL *norms, ptrdiff_t layers,       \
+                                    ptrdiff_t rows) {                                                                 \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                                        \
+            const double norm = network_norm(squares + i, biases, layers, rows);                                      \
+            norms[i] = norm < SMALLEST ? 0 : (REAL)norm;                                                              \
+        }                                                                                                             \
+    }
+
+API_OF(f32, float, FLT_MIN)
+API_OF(f64, double, DBL_MIN)
