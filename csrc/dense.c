@@ -6,11 +6,11 @@
 #include "internal.h"
 #include "parallel.h"
 
-/* A tile is a group of rows by a block of columns: a function of the shape alone, so that the order of additions is too. */
+/* A tile is a group of rows by a block of columns: a function of the shape alone, so that the order of additions is. */
 enum { ROWS_PER_GROUP = 32, MAX_GROUPS = 64, SUMS_ON_STACK = 4096 };
 
-/* Nanoseconds of one thread from which a second is worth waking, and what an element costs it, roughly, by activation. */
-static const double WORTH_WAKING = 20000.0, NS_CHEAP = 0.2, NS_SMOOTH = 1.5;
+/* Nanoseconds of work for which another thread is worth waking, and what an element takes, roughly. */
+static const double NS_PER_THREAD = 10000.0, NS_CHEAP = 0.2, NS_SMOOTH = 1.0;
 
 typedef struct {
     const xent_kernels *kernels;
@@ -55,15 +55,16 @@ static void backward_tiles(void *context, ptrdiff_t first, ptrdiff_t last) {
     }
 }
 
+static int threads_for(double rows, ptrdiff_t columns, double ns) {
+    const double worth = rows * (double)columns * (ns / NS_PER_THREAD);
+    if (worth < 2.0) return 1;
+    const int threads = xent_get_num_threads();
+    return worth < threads ? (int)worth : threads;
+}
+
 static void share_out(tiling *t, void (*body)(void *, ptrdiff_t, ptrdiff_t)) {
-    const double each = t->args->activation <= XENT_LEAKY_RELU ? NS_CHEAP : NS_SMOOTH;
-    const double worth = each / WORTH_WAKING * (double)t->args->rows * (double)t->args->columns;
-    int threads = 1;
-    if (worth >= 2.0) {
-        threads = xent_get_num_threads();
-        if (worth < threads) threads = (int)worth;
-    }
-    xent_parallel_for(t->groups * t->blocks, threads, body, t);
+    const double ns = t->args->activation <= XENT_LEAKY_RELU ? NS_CHEAP : NS_SMOOTH;
+    xent_parallel_for(t->groups * t->blocks, threads_for((double)t->args->rows, t->args->columns, ns), body, t);
 }
 
 static xent_status backward(const xent_kernels *kernels, const xent_dense_args *args, double *squares) {
@@ -102,13 +103,7 @@ static void squares_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
 }
 
 static void row_squares(squares_loop loop, ptrdiff_t rows) {
-    const double worth = NS_CHEAP / WORTH_WAKING * (double)rows * (double)loop.columns;
-    int threads = 1;
-    if (worth >= 2.0) {
-        threads = xent_get_num_threads();
-        if (worth < threads) threads = (int)worth;
-    }
-    xent_parallel_for(rows, threads, squares_piece, &loop);
+    xent_parallel_for(rows, threads_for((double)rows, loop.columns, NS_CHEAP), squares_piece, &loop);
 }
 
 static double network_norm(const double *squares, const double *biases, ptrdiff_t layers, ptrdiff_t rows) {
@@ -117,42 +112,38 @@ static double network_norm(const double *squares, const double *biases, ptrdiff_
     return sqrt(sum);
 }
 
-#define API_OF(DTYPE, REAL, SMALLEST)                                                                                 \
-    void xent_bias_activation_##DTYPE(REAL *y, const REAL *bias, xent_activation activation, REAL *saved_z,           \
-                                      ptrdiff_t rows, ptrdiff_t columns) {                                            \
-        const xent_dense_args args = {.activation = activation,                                                       \
-                                      .rows = rows,                                                                   \
-                                      .columns = columns,                                                             \
-                                      .y = y,                                                                         \
-                                      .bias = bias,                                                                   \
-                                      .saved_z = saved_z};                                                            \
-        tiling t = tiling_of(&xent_live_table()->DTYPE, &args);                                                       \
-        share_out(&t, forward_tiles);                                                                                 \
-    }                                                                                                                 \
-    xent_status xent_activation_backward_##DTYPE(const REAL *grad_y, const REAL *saved, xent_activation activation,   \
-                                                 REAL *grad_z, REAL *grad_bias, int accumulate, double *squares,      \
-                                                 ptrdiff_t rows, ptrdiff_t columns) {                                 \
-        const xent_dense_args args = {.activation = activation,                                                       \
-                                      .rows = rows,                                                                   \
-                                      .columns = columns,                                                             \
-                                      .grad_y = grad_y,                                                               \
-                                      .saved = saved ? saved : grad_y,                                                \
-                                      .grad_z = grad_z,                                                               \
-                                      .grad_bias = grad_bias,                                                         \
-                                      .accumulate = accumulate};                                                      \
-        return backward(&xent_live_table()->DTYPE, &args, squares);                                                   \
-    }                                                                                                                 \
-    void xent_row_squares_##DTYPE(const REAL *x, double *squares, ptrdiff_t rows, ptrdiff_t columns) {                \
-        row_squares((squares_loop){xent_live_table()->DTYPE.row_squares, (const char *)x, squares, columns,           \
-                                   columns * (ptrdiff_t)sizeof *x},                                                   \
-                    rows);                                                                                            \
-    }                                                                                                                 \
-    void xent_network_norms_##DTYPE(const double *squares, const double *biases, REAL *norms, ptrdiff_t layers,       \
-                                    ptrdiff_t rows) {                                                                 \
-        for (ptrdiff_t i = 0; i < rows; i++) {                                                                        \
-            const double norm = network_norm(squares + i, biases, layers, rows);                                      \
-            norms[i] = norm < SMALLEST ? 0 : (REAL)norm;                                                              \
-        }                                                                                                             \
+#define API_OF(DTYPE, REAL, SMALLEST)                                                                               \
+    void xent_bias_activation_##DTYPE(REAL *y, const REAL *bias, xent_activation activation, REAL *saved_z,         \
+                                      ptrdiff_t rows, ptrdiff_t columns) {                                          \
+        const xent_dense_args args = {                                                                              \
+            .activation = activation, .rows = rows, .columns = columns, .y = y, .bias = bias, .saved_z = saved_z};  \
+        tiling t = tiling_of(&xent_live_table()->DTYPE, &args);                                                     \
+        share_out(&t, forward_tiles);                                                                               \
+    }                                                                                                               \
+    xent_status xent_activation_backward_##DTYPE(const REAL *grad_y, const REAL *saved, xent_activation activation, \
+                                                 REAL *grad_z, REAL *grad_bias, int accumulate, double *squares,    \
+                                                 ptrdiff_t rows, ptrdiff_t columns) {                               \
+        const xent_dense_args args = {.activation = activation,                                                     \
+                                      .rows = rows,                                                                 \
+                                      .columns = columns,                                                           \
+                                      .grad_y = grad_y,                                                             \
+                                      .saved = saved ? saved : grad_y,                                              \
+                                      .grad_z = grad_z,                                                             \
+                                      .grad_bias = grad_bias,                                                       \
+                                      .accumulate = accumulate};                                                    \
+        return backward(&xent_live_table()->DTYPE, &args, squares);                                                 \
+    }                                                                                                               \
+    void xent_row_squares_##DTYPE(const REAL *x, double *squares, ptrdiff_t rows, ptrdiff_t columns) {              \
+        row_squares((squares_loop){xent_live_table()->DTYPE.row_squares, (const char *)x, squares, columns,         \
+                                   columns * (ptrdiff_t)sizeof *x},                                                 \
+                    rows);                                                                                          \
+    }                                                                                                               \
+    void xent_network_norms_##DTYPE(const double *squares, const double *biases, REAL *norms, ptrdiff_t layers,     \
+                                    ptrdiff_t rows) {                                                               \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                                      \
+            const double norm = network_norm(squares + i, biases, layers, rows);                                    \
+            norms[i] = norm < SMALLEST ? 0 : (REAL)norm;                                                            \
+        }                                                                                                           \
     }
 
 API_OF(f32, float, FLT_MIN)

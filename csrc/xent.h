@@ -159,8 +159,8 @@ XENT_API xent_status xent_softmax_f64(const xent_shape *, const xent_array *x, c
 XENT_API xent_status xent_log_softmax_f32(const xent_shape *, const xent_array *x, const xent_array *out);
 XENT_API xent_status xent_log_softmax_f64(const xent_shape *, const xent_array *x, const xent_array *out);
 
-/* Dense layers, y = f(x W^T + b): everything but the products. Arrays are (rows, columns), contiguous, aligned, in native
- * order; those given as NULL are not wanted. */
+/* Dense layers, y = f(x W^T + b): everything but the products. Arrays are (rows, columns), contiguous, aligned, in
+ * native order; those given as NULL are not wanted. */
 typedef enum {
     XENT_IDENTITY,
     XENT_RELU,
@@ -181,7 +181,8 @@ XENT_API void xent_bias_activation_f64(double *y, const double *bias, xent_activ
                                        ptrdiff_t columns);
 
 /* grad_z = grad_y f'; saved is z for gelu, gelu_tanh and silu, else y (NULL for the identity). grad_z may be grad_y, or
- * NULL for the identity. grad_bias = the sum of the rows of grad_z, added to what it holds if accumulate; squares[i] = ||grad_z_i||^2. */
+ * NULL for the identity. grad_bias = the sum of the rows of grad_z, added to what it holds if accumulate;
+ * squares[i] = ||grad_z_i||^2. */
 XENT_API xent_status xent_activation_backward_f32(const float *grad_y, const float *saved, xent_activation,
                                                   float *grad_z, float *grad_bias, int accumulate, double *squares,
                                                   ptrdiff_t rows, ptrdiff_t columns);

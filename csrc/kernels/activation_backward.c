@@ -1,10 +1,10 @@
 /* dz (rows, columns) = dy f'(z), with the bias gradient's sums over the rows and, if asked, ||dz_i||^2 of each row.
- * saved is y or z, whichever f' wants; dz may be dy. One sweep over memory: a strip that stays in the first-level cache is
- * multiplied, then added up by columns and by rows.
+ * saved is y or z, whichever f' wants; dz may be dy. One sweep over memory: a strip that stays in the first-level cache
+ * is multiplied, then added up by columns and by rows.
  *
  * Order of additions: a column's terms in the order of the rows of a group, groups in order (csrc/dense.c); a row's
- * squares by the lanes of lanes.h over blocks of XENT_DENSE_COLUMNS, blocks in order. Sums are kept in double (float32: its
- * squares are exact there), those of float64 columns in two.
+ * squares by the lanes of lanes.h over blocks of XENT_DENSE_COLUMNS, blocks in order. Sums are kept in double (float32:
+ * its squares are exact there), those of float64 columns in two.
  */
 #ifndef REAL
 #define KERNEL_FILE "activation_backward.c"
@@ -12,12 +12,12 @@
 #else
 #include "dense.h"
 
-#define LINE(f, value)                                                                             \
-    XENT_NOINLINE void NAME(line_##f)(REAL *restrict dz, const REAL *restrict s, ptrdiff_t n) {    \
-        for (ptrdiff_t i = 0; i < n; i++) {                                                        \
-            const REAL dy = NAME(normal)(dz[i]), saved = NAME(normal)(s[i]);                       \
-            dz[i] = value;                                                                         \
-        }                                                                                          \
+#define LINE(f, value)                                                                          \
+    XENT_NOINLINE void NAME(line_##f)(REAL *restrict dz, const REAL *restrict s, ptrdiff_t n) { \
+        for (ptrdiff_t i = 0; i < n; i++) {                                                     \
+            const REAL dy = NAME(normal)(dz[i]), saved = NAME(normal)(s[i]);                    \
+            dz[i] = value;                                                                      \
+        }                                                                                       \
     }
 LINE(identity, ((void)saved, dy))
 LINE(relu, saved > 0 ? dy : saved == saved ? (REAL)0 : saved)
@@ -31,10 +31,14 @@ SMOOTH(gelu_tanh)
 SMOOTH(silu)
 
 static const NAME(line_map) NAME(LINES)[] = {
-    [XENT_IDENTITY] = NAME(line_identity),   [XENT_RELU] = NAME(line_relu),
-    [XENT_LEAKY_RELU] = NAME(line_leaky_relu), [XENT_TANH] = NAME(line_tanh),
-    [XENT_SIGMOID] = NAME(line_sigmoid),     [XENT_SOFTPLUS] = NAME(line_softplus),
-    [XENT_GELU] = NAME(line_gelu),           [XENT_GELU_TANH] = NAME(line_gelu_tanh),
+    [XENT_IDENTITY] = NAME(line_identity),
+    [XENT_RELU] = NAME(line_relu),
+    [XENT_LEAKY_RELU] = NAME(line_leaky_relu),
+    [XENT_TANH] = NAME(line_tanh),
+    [XENT_SIGMOID] = NAME(line_sigmoid),
+    [XENT_SOFTPLUS] = NAME(line_softplus),
+    [XENT_GELU] = NAME(line_gelu),
+    [XENT_GELU_TANH] = NAME(line_gelu_tanh),
     [XENT_SILU] = NAME(line_silu),
 };
 
@@ -61,7 +65,8 @@ static void NAME(add_rows)(const REAL *dz, ptrdiff_t rows, ptrdiff_t width, ptrd
         double h[SIDE_BY_SIDE], l[SIDE_BY_SIDE];
         memcpy(h, hi + c, sizeof h), memcpy(l, lo + c, sizeof l);
         for (ptrdiff_t r = 0; r < rows; r++)
-            for (int i = 0; i < SIDE_BY_SIDE; i++) NAME(add_to)(&h[i], &l[i], (double)NAME(normal)(dz[r * stride + c + i]));
+            for (int i = 0; i < SIDE_BY_SIDE; i++)
+                NAME(add_to)(&h[i], &l[i], (double)NAME(normal)(dz[r * stride + c + i]));
         memcpy(hi + c, h, sizeof h), memcpy(lo + c, l, sizeof l);
     }
     for (ptrdiff_t r = 0; r < rows; r++)

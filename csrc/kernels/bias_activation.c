@@ -18,21 +18,21 @@ XENT_INLINE REAL NAME(leaky_relu)(REAL z) {
 }
 
 /* z = y + bias for each row, and a cheap f at once */
-#define ROWS(f)                                                                                                    \
+#define ROWS(f)                                                                                                     \
     XENT_NOINLINE void NAME(rows_##f)(REAL *restrict y, const REAL *restrict bias, ptrdiff_t rows, ptrdiff_t width, \
-                                      ptrdiff_t stride) {                                                          \
-        for (ptrdiff_t r = 0; r < rows; r++, y += stride)                                                          \
-            for (ptrdiff_t c = 0; c < width; c++)                                                                  \
-                y[c] = NAME(f)(NAME(normal)(NAME(normal)(y[c]) + NAME(normal)(bias[c])));                          \
+                                      ptrdiff_t stride) {                                                           \
+        for (ptrdiff_t r = 0; r < rows; r++, y += stride)                                                           \
+            for (ptrdiff_t c = 0; c < width; c++)                                                                   \
+                y[c] = NAME(f)(NAME(normal)(NAME(normal)(y[c]) + NAME(normal)(bias[c])));                           \
     }
 ROWS(identity)
 ROWS(relu)
 ROWS(leaky_relu)
 
-#define LINE(f, value)                                                                                      \
-    XENT_NOINLINE void NAME(line_##f)(REAL *restrict y, const REAL *restrict with, ptrdiff_t n) {           \
-        (void)with;                                                                                         \
-        for (ptrdiff_t i = 0; i < n; i++) y[i] = value;                                                     \
+#define LINE(f, value)                                                                            \
+    XENT_NOINLINE void NAME(line_##f)(REAL *restrict y, const REAL *restrict with, ptrdiff_t n) { \
+        (void)with;                                                                               \
+        for (ptrdiff_t i = 0; i < n; i++) y[i] = value;                                           \
     }
 LINE(identity, NAME(normal)(y[i]))
 LINE(relu, NAME(relu)(NAME(normal)(y[i])))
@@ -46,10 +46,14 @@ SMOOTH(gelu_tanh)
 SMOOTH(silu)
 
 static const NAME(line_map) NAME(LINES)[] = {
-    [XENT_IDENTITY] = NAME(line_identity),   [XENT_RELU] = NAME(line_relu),
-    [XENT_LEAKY_RELU] = NAME(line_leaky_relu), [XENT_TANH] = NAME(line_tanh),
-    [XENT_SIGMOID] = NAME(line_sigmoid),     [XENT_SOFTPLUS] = NAME(line_softplus),
-    [XENT_GELU] = NAME(line_gelu),           [XENT_GELU_TANH] = NAME(line_gelu_tanh),
+    [XENT_IDENTITY] = NAME(line_identity),
+    [XENT_RELU] = NAME(line_relu),
+    [XENT_LEAKY_RELU] = NAME(line_leaky_relu),
+    [XENT_TANH] = NAME(line_tanh),
+    [XENT_SIGMOID] = NAME(line_sigmoid),
+    [XENT_SOFTPLUS] = NAME(line_softplus),
+    [XENT_GELU] = NAME(line_gelu),
+    [XENT_GELU_TANH] = NAME(line_gelu_tanh),
     [XENT_SILU] = NAME(line_silu),
 };
 

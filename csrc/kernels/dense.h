@@ -1,7 +1,7 @@
 /* What the kernels of the dense layer share, per dtype: numbers kept clear of subnormals, and lines of elements.
  *
- * An activation is applied to a line of n elements, n a multiple of XENT_LINE_STEP, so that the loop has no scalar rest; what
- * remains of a line goes through a small buffer.
+ * An activation is applied to a line of n elements, n a multiple of XENT_LINE_STEP, so that the loop has no scalar rest;
+ * what remains of a line goes through a small buffer.
  */
 #include "activation_f32.h"
 #include "activation_f64.h"
@@ -61,7 +61,8 @@ XENT_INLINE void NAME(add_squares)(double *lane, const REAL *x, const int lanes)
     }
 }
 
-/* The sum of the squares of n <= XENT_DENSE_COLUMNS numbers, by the lanes of lanes.h; of them n reach `lanes`, 32 or 64. */
+/* The sum of the squares of n <= XENT_DENSE_COLUMNS numbers, by the lanes of lanes.h. `lanes`, 32 or 64, is a constant:
+ * 32 where no more of them get a term. */
 XENT_INLINE double NAME(squares_in)(const REAL *x, ptrdiff_t n, const int lanes) {
     _Alignas(64) double lane[XENT_LANES];
     _Alignas(64) REAL rest[XENT_LANES];
@@ -72,8 +73,8 @@ XENT_INLINE double NAME(squares_in)(const REAL *x, ptrdiff_t n, const int lanes)
     }
     for (int l = 0; l < lanes; l++) lane[l] = 0.0;
     for (ptrdiff_t c = 0; c < n; c += lanes) NAME(add_squares)(lane, c < whole ? x + c : rest, lanes);
-#define STEP(half)        \
-    if (half < lanes)     \
+#define STEP(half)    \
+    if (half < lanes) \
         for (int l = 0; l < half; l++) lane[l] += lane[l + half];
     XENT_FOLD(STEP)
 #undef STEP

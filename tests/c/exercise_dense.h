@@ -1,6 +1,6 @@
 /* The functions of dense layers over shapes around every lane, strip, group of rows and block of columns, for every
- * activation. All arrays end where their heap blocks end, so that an address sanitizer sees a step outside. The hash may not
- * depend on whether dz overwrites dy.
+ * activation. All arrays end where their heap blocks end, so that an address sanitizer sees a step outside. The hash may
+ * not depend on whether dz overwrites dy.
  */
 #ifndef XENT_TEST_EXERCISE_DENSE_H
 #define XENT_TEST_EXERCISE_DENSE_H
@@ -37,13 +37,19 @@ static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, pt
     CHECK(squares && again);
     if (type == XENT_FLOAT32) {
         xent_bias_activation_f32(y, bare ? NULL : bias, f, of_z ? z : NULL, rows, columns);
-        CHECK(xent_activation_backward_f32(dy, f == XENT_IDENTITY ? NULL : of_z ? z : y, f, dz, db, bare, squares, rows,
-                                           columns) == XENT_OK);
+        CHECK(xent_activation_backward_f32(dy,
+                                           f == XENT_IDENTITY ? NULL
+                                           : of_z             ? z
+                                                              : y,
+                                           f, dz, db, bare, squares, rows, columns) == XENT_OK);
         xent_row_squares_f32(dz, again, rows, columns);
     } else {
         xent_bias_activation_f64(y, bare ? NULL : bias, f, of_z ? z : NULL, rows, columns);
-        CHECK(xent_activation_backward_f64(dy, f == XENT_IDENTITY ? NULL : of_z ? z : y, f, dz, db, bare, squares, rows,
-                                           columns) == XENT_OK);
+        CHECK(xent_activation_backward_f64(dy,
+                                           f == XENT_IDENTITY ? NULL
+                                           : of_z             ? z
+                                                              : y,
+                                           f, dz, db, bare, squares, rows, columns) == XENT_OK);
         xent_row_squares_f64(dz, again, rows, columns);
     }
     for (ptrdiff_t i = 0; i < rows; i++) CHECK(canonical(&squares[i], 8) == canonical(&again[i], 8));
@@ -54,8 +60,9 @@ static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, pt
 }
 
 static void exercise_layers(uint64_t *hash, int in_place, int thorough) {
-    static const ptrdiff_t SHAPES[][2] = {{0, 3}, {3, 0}, {1, 1}, {2, 5}, {16, 10}, {17, 16}, {31, 17}, {33, 32},
-                                          {5, 33}, {70, 63}, {65, 64}, {3, 511}, {34, 513}, {2, 1030}, {2100, 3}};
+    static const ptrdiff_t SHAPES[][2] = {{0, 3},   {3, 0},   {1, 1},    {2, 5},    {16, 10},
+                                          {17, 16}, {31, 17}, {33, 32},  {5, 33},   {70, 63},
+                                          {65, 64}, {3, 511}, {34, 513}, {2, 1030}, {2100, 3}};
     static const ptrdiff_t LARGE[][2] = {{500, 129}, {33, 5000}, {20000, 10}, {3, 70000}}; /* several threads */
     for (int f64 = 0; f64 < 2; f64++)
         for (int f = 0; f < XENT_ACTIVATIONS; f++) {
