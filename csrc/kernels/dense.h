@@ -61,8 +61,8 @@ XENT_INLINE void NAME(add_squares)(double *lane, const REAL *x, const int lanes)
     }
 }
 
-/* The sum of the squares of n <= XENT_DENSE_COLUMNS numbers, by the lanes of lanes.h. `lanes`, 32 or 64, is a constant:
- * 32 where no more of them get a term. */
+/* The sum of the squares of n <= XENT_DENSE_COLUMNS numbers, by the lanes of lanes.h. `lanes`, 16 or all, is a constant:
+ * 16 where no more of them get a term. */
 XENT_INLINE double NAME(squares_in)(const REAL *x, ptrdiff_t n, const int lanes) {
     _Alignas(64) double lane[XENT_LANES];
     _Alignas(64) REAL rest[XENT_LANES];
@@ -102,5 +102,6 @@ XENT_NOINLINE void NAME(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n,
     for (; n <= 16 && step == 1 && i + XENT_SIDE_BY_SIDE <= rows; i += XENT_SIDE_BY_SIDE)
         NAME(squares_side_by_side)(x + i * stride, n, stride, sums + i);
     for (; i < rows; i++)
-        sums[i * step] = n <= 32 ? NAME(squares_in)(x + i * stride, n, 32) : NAME(squares_in)(x + i * stride, n, 64);
+        sums[i * step] =
+            n <= 16 ? NAME(squares_in)(x + i * stride, n, 16) : NAME(squares_in)(x + i * stride, n, XENT_LANES);
 }

@@ -66,10 +66,11 @@ def gradient_flow(
 
     Examples
     --------
-    Two samples pull the output layer in opposite directions; it stands still, and the hidden layer learns:
-
     >>> import numpy as np
     >>> import xent
+
+    Two samples pull the output layer in opposite directions; it stands still, and the hidden layer learns:
+
     >>> hidden = np.array([[1.0, -1.0]]), np.array([1.0])
     >>> output = np.array([[1.0], [-1.0]]), np.array([-1.0, 1.0])
     >>> report = xent.gradient_flow([hidden, output], [[1.0, 1.0], [2.0, 2.0]], [0, 1])
