@@ -9,8 +9,9 @@
 /* A tile is a group of rows by a block of columns: a function of the shape alone, so that the order of additions is. */
 enum { ROWS_PER_GROUP = 32, MAX_GROUPS = 64, SUMS_ON_STACK = 4096 };
 
-/* Nanoseconds of work for which another thread is worth waking, and what an element takes, roughly. */
-static const double NS_PER_THREAD = 10000.0, NS_CHEAP = 0.2, NS_SMOOTH = 1.0;
+/* Nanoseconds of work for which another thread is worth waking, and what an element takes, roughly. After a product the
+ * other cores still belong to the threads of the BLAS, which wait there for more. */
+static const double NS_PER_THREAD = 30000.0, NS_CHEAP = 0.2, NS_SMOOTH = 1.0;
 
 typedef struct {
     const xent_kernels *kernels;

@@ -42,6 +42,8 @@ def test_it_follows_whatever_changes(dtype):
     agrees(workspace, params, x, targets)
     agrees(workspace, params, x, targets, activation="gelu")
     agrees(workspace, params, x, targets, activation=["tanh"])
+    first = agrees(workspace, params, x, targets, activation=["tanh"], per_sample_norms=True)[1]
+    assert agrees(workspace, params, x, targets, activation=["tanh"])[1][0].weight is first[0].weight
     agrees(workspace, params, x, targets, activation=["tanh"], per_sample_norms=True)
     agrees(workspace, params, x, targets, return_lse=True, label_smoothing=0.1)
     agrees(workspace, params, x, targets, reduction="none")
@@ -60,6 +62,26 @@ def test_lists_are_read_anew():
     agrees(workspace, [(integers, None)], [[1.0, 2.0]], [0])
     integers += 1
     agrees(workspace, [(integers, None)], [[1.0, 2.0]], [0])
+
+
+def test_other_kinds_of_arrays(dtype):
+    """What has a dtype and a shape and is no ndarray, and subclasses, after a call with a plain array."""
+
+    class Wrapped:
+        def __init__(self, array):
+            self.array, self.dtype, self.shape, self.ndim = array, array.dtype, array.shape, array.ndim
+
+        def __array__(self, dtype=None, copy=None):
+            return self.array
+
+    params, (x, targets) = network([6, 9, 4], dtype), batch((8, 6), 4, dtype)
+    workspace = xent.MlpWorkspace()
+    expected = agrees(workspace, params, x, targets)[0]
+    for other in (Wrapped(x), x.view(type("Sub", (np.ndarray,), {})), np.ma.masked_array(x), x.tolist()):
+        if isinstance(other, list) and dtype == np.float32:
+            continue  # a list is float64
+        for _ in range(2):
+            assert xent.mlp_with_grad(params, other, targets, workspace=workspace)[0] == expected
 
 
 def test_out(dtype):

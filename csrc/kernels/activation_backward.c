@@ -15,14 +15,14 @@
 #define LINE(f, value)                                                                          \
     XENT_NOINLINE void NAME(line_##f)(REAL *restrict dz, const REAL *restrict s, ptrdiff_t n) { \
         for (ptrdiff_t i = 0; i < n; i++) {                                                     \
-            const REAL dy = NAME(normal)(dz[i]), saved = NAME(normal)(s[i]);                    \
+            const REAL dy = NAME(normal)(dz[i]), saved = s[i];                                  \
             dz[i] = value;                                                                      \
         }                                                                                       \
     }
 LINE(identity, ((void)saved, dy))
-LINE(relu, saved > 0 ? dy : saved == saved ? (REAL)0 : saved)
-LINE(leaky_relu, saved > 0 ? dy : saved == saved ? NAME(scaled)(dy, LEAKY_SLOPE) : saved)
-#define SMOOTH(f) LINE(f, NAME(scaled)(dy, NAME(f##_slope)((double)saved)))
+LINE(relu, saved >= (REAL)REAL_MIN ? dy : saved == saved ? (REAL)0 : saved)
+LINE(leaky_relu, saved >= (REAL)REAL_MIN ? dy : saved == saved ? NAME(scaled)(dy, LEAKY_SLOPE) : saved)
+#define SMOOTH(f) LINE(f, NAME(scaled)(dy, NAME(f##_slope)((double)NAME(normal)(saved))))
 SMOOTH(tanh)
 SMOOTH(sigmoid)
 SMOOTH(softplus)
@@ -63,11 +63,13 @@ static void NAME(add_rows)(const REAL *dz, ptrdiff_t rows, ptrdiff_t width, ptrd
     ptrdiff_t c = 0;
     for (; c + SIDE_BY_SIDE <= width; c += SIDE_BY_SIDE) {
         double h[SIDE_BY_SIDE], l[SIDE_BY_SIDE];
-        memcpy(h, hi + c, sizeof h), memcpy(l, lo + c, sizeof l);
+        memcpy(h, hi + c, sizeof h);
+        if (sizeof(REAL) == 8) memcpy(l, lo + c, sizeof l);
         for (ptrdiff_t r = 0; r < rows; r++)
             for (int i = 0; i < SIDE_BY_SIDE; i++)
                 NAME(add_to)(&h[i], &l[i], (double)NAME(normal)(dz[r * stride + c + i]));
-        memcpy(hi + c, h, sizeof h), memcpy(lo + c, l, sizeof l);
+        memcpy(hi + c, h, sizeof h);
+        if (sizeof(REAL) == 8) memcpy(lo + c, l, sizeof l);
     }
     for (ptrdiff_t r = 0; r < rows; r++)
         for (ptrdiff_t i = c; i < width; i++) NAME(add_to)(&hi[i], &lo[i], (double)NAME(normal)(dz[r * stride + i]));
@@ -99,14 +101,19 @@ void KERNEL(activation_backward)(const xent_dense_args *a, const xent_dense_tile
 /* grad_bias (columns of the tile) = the sums of the groups in order, beginning with what it holds if accumulate. */
 void KERNEL(bias_gradient)(const xent_dense_args *a, const xent_dense_tile *tile, ptrdiff_t groups) {
     REAL *out = (REAL *)a->grad_bias + tile->column;
-    for (ptrdiff_t c = 0; c < tile->columns; c++) {
-        double hi = a->accumulate ? (double)NAME(normal)(out[c]) : 0.0, lo = 0.0;
-        for (ptrdiff_t g = 0; g < groups; g++) {
-            const double *sums = tile->sums + 2 * g * a->columns;
-            NAME(add_to)(&hi, &lo, sums[c]);
-            lo += sums[tile->columns + c];
-        }
-        out[c] = NAME(total)(hi, lo);
+    double hi[XENT_DENSE_COLUMNS], lo[XENT_DENSE_COLUMNS];
+    const ptrdiff_t columns = tile->columns;
+    for (ptrdiff_t c = 0; c < columns; c++) {
+        hi[c] = a->accumulate ? (double)NAME(normal)(out[c]) : 0.0;
+        lo[c] = 0.0;
     }
+    for (ptrdiff_t g = 0; g < groups; g++) {
+        const double *sums = tile->sums + 2 * g * a->columns;
+        for (ptrdiff_t c = 0; c < columns; c++) {
+            NAME(add_to)(&hi[c], &lo[c], sums[c]);
+            lo[c] += sums[columns + c];
+        }
+    }
+    for (ptrdiff_t c = 0; c < columns; c++) out[c] = NAME(total)(hi[c], lo[c]);
 }
 #endif

@@ -1,8 +1,8 @@
 /* Activations and their derivatives for float64: e^-|z| as hi + lo, so one rounding is left at the end of most.
  *
- * Values: within 1 ulp; gelu, whose normal tail is a plain polynomial, within 4. Derivatives: within 5 ulp of the larger
- * of their terms. What can fall below the smallest normal number, on the side of z < 0, is formed 2^64 too large (LIFT),
- * compared, and brought down. |z| is cut off where the result no longer changes; the cuts let a NaN pass.
+ * Values: within 1 ulp; gelu, whose normal tail is a plain polynomial, within 4. Derivatives: within 5 ulp of the
+ * larger of their terms. What can fall below the smallest normal number, on the side of z < 0, is formed 2^64 too large
+ * (LIFT), compared, and brought down. |z| is cut off where the result no longer changes; the cuts let a NaN pass.
  * Minimax coefficients by tools/minimax.py.
  */
 #ifndef XENT_ACTIVATION_F64_H

@@ -7,23 +7,23 @@
 #else
 #include "dense.h"
 
+/* Of any z, subnormal or not */
 XENT_INLINE REAL NAME(identity)(REAL z) {
-    return z;
+    return NAME(normal)(z);
 }
 XENT_INLINE REAL NAME(relu)(REAL z) {
-    return z <= 0 ? (REAL)0 : z;
+    return z < (REAL)REAL_MIN ? (REAL)0 : z;
 }
 XENT_INLINE REAL NAME(leaky_relu)(REAL z) {
-    return z <= 0 ? NAME(scaled)(z, LEAKY_SLOPE) : z;
+    return z < (REAL)REAL_MIN ? NAME(scaled)(NAME(normal)(z), LEAKY_SLOPE) : z;
 }
 
-/* z = y + bias for each row, and a cheap f at once */
+/* z = y + bias for each row, and a cheap f at once; bias has no subnormal numbers */
 #define ROWS(f)                                                                                                     \
     XENT_NOINLINE void NAME(rows_##f)(REAL *restrict y, const REAL *restrict bias, ptrdiff_t rows, ptrdiff_t width, \
                                       ptrdiff_t stride) {                                                           \
         for (ptrdiff_t r = 0; r < rows; r++, y += stride)                                                           \
-            for (ptrdiff_t c = 0; c < width; c++)                                                                   \
-                y[c] = NAME(f)(NAME(normal)(NAME(normal)(y[c]) + NAME(normal)(bias[c])));                           \
+            for (ptrdiff_t c = 0; c < width; c++) y[c] = NAME(f)(NAME(normal)(y[c]) + bias[c]);                     \
     }
 ROWS(identity)
 ROWS(relu)
@@ -34,9 +34,9 @@ ROWS(leaky_relu)
         (void)with;                                                                               \
         for (ptrdiff_t i = 0; i < n; i++) y[i] = value;                                           \
     }
-LINE(identity, NAME(normal)(y[i]))
-LINE(relu, NAME(relu)(NAME(normal)(y[i])))
-LINE(leaky_relu, NAME(leaky_relu)(NAME(normal)(y[i])))
+LINE(identity, NAME(identity)(y[i]))
+LINE(relu, NAME(relu)(y[i]))
+LINE(leaky_relu, NAME(leaky_relu)(y[i]))
 #define SMOOTH(f) LINE(f, NAME(result)(NAME(f)((double)NAME(normal)(y[i]))))
 SMOOTH(tanh)
 SMOOTH(sigmoid)
@@ -61,21 +61,23 @@ void KERNEL(bias_activation)(const xent_dense_args *a, const xent_dense_tile *ti
     const ptrdiff_t stride = a->columns, width = tile->columns;
     const ptrdiff_t strip = width < XENT_STRIP ? XENT_STRIP / width : 1;
     const int cheap = a->activation <= XENT_LEAKY_RELU;
-    const REAL *bias = a->bias ? (const REAL *)a->bias + tile->column : NULL;
+    const REAL *given = a->bias ? (const REAL *)a->bias + tile->column : NULL;
+    REAL bias[XENT_DENSE_COLUMNS];
+    for (ptrdiff_t c = 0; c < width && given; c++) bias[c] = NAME(normal)(given[c]);
     for (ptrdiff_t done = 0; done < tile->rows; done += strip) {
         const ptrdiff_t rows = tile->rows - done < strip ? tile->rows - done : strip;
         const ptrdiff_t at = (tile->row + done) * stride + tile->column;
         REAL *y = (REAL *)a->y + at, *z = a->saved_z ? (REAL *)a->saved_z + at : NULL;
         const int joined = width == stride;
         const ptrdiff_t lines = joined ? 1 : rows, length = joined ? rows * width : width;
-        if (bias && cheap && !z)
+        if (given && cheap && !z)
             (a->activation == XENT_RELU         ? NAME(rows_relu)
              : a->activation == XENT_LEAKY_RELU ? NAME(rows_leaky_relu)
                                                 : NAME(rows_identity))(y, bias, rows, width, stride);
         else {
-            if (bias) NAME(rows_identity)(y, bias, rows, width, stride);
+            if (given) NAME(rows_identity)(y, bias, rows, width, stride);
             for (ptrdiff_t i = 0; i < lines; i++) {
-                if (z && !bias) NAME(run_line)(NAME(line_identity), y + i * stride, NULL, length);
+                if (z && !given) NAME(run_line)(NAME(line_identity), y + i * stride, NULL, length);
                 if (z) memcpy(z + i * stride, y + i * stride, (size_t)length * sizeof *z);
                 NAME(run_line)(NAME(LINES)[a->activation], y + i * stride, NULL, length);
             }

@@ -1,7 +1,7 @@
 /* What the kernels of the dense layer share, per dtype: numbers kept clear of subnormals, and lines of elements.
  *
- * An activation is applied to a line of n elements, n a multiple of XENT_LINE_STEP, so that the loop has no scalar rest;
- * what remains of a line goes through a small buffer.
+ * An activation is applied to a line of n elements, n a multiple of XENT_LINE_STEP, so that the loop has no scalar
+ * rest; what remains of a line goes through a small buffer.
  */
 #include "activation_f32.h"
 #include "activation_f64.h"
@@ -16,9 +16,13 @@ enum {
 static const double LEAKY_SLOPE = 0.01;
 #endif
 
-/* A number below the smallest normal one is 0, so that it makes no difference if the processor takes it for 0. */
+/* A number below the smallest normal one, whose exponent's bits are 0, is 0: so it makes no difference if the processor
+ * takes it for 0. */
 XENT_INLINE REAL NAME(normal)(REAL x) {
-    return x < (REAL)REAL_MIN && x > -(REAL)REAL_MIN ? (REAL)0 : x;
+    uint32_t low;
+    memcpy(&low, &x, sizeof low);
+    return (sizeof(REAL) == 4 ? (low & 0x7f800000u) != 0 : (bits_of((double)x) & 0x7ff0000000000000u) != 0) ? x
+                                                                                                            : (REAL)0;
 }
 
 XENT_INLINE REAL NAME(result)(double v) {
@@ -49,8 +53,8 @@ XENT_NOINLINE void NAME(run_line)(NAME(line_map) f, REAL *line, const REAL *with
 
 /* A number to be squared; 0 if its square is below the smallest normal double. */
 XENT_INLINE double NAME(to_square)(REAL x) {
-    const REAL least = (REAL)(sizeof(REAL) == 4 ? 0x1p-126 : 0x1p-511);
-    return x < least && x > -least ? 0.0 : (double)x;
+    if (sizeof(REAL) == 4) return (double)NAME(normal)(x);
+    return fabs((double)x) < 0x1p-511 ? 0.0 : (double)x;
 }
 
 /* lane[l] += x[l]^2 */

@@ -14,10 +14,11 @@ from xent.losses import (
     sigmoid_cross_entropy,
     sigmoid_cross_entropy_with_grad,
 )
-from xent.mlp import MlpWorkspace, mlp_with_grad
+from xent.mlp import mlp_with_grad
 from xent.per_sample import dense_clipped_grads, dense_sample_grads, dense_sample_norms, dense_weighted_grads
 from xent.reductions import log_softmax, logsumexp, softmax
 from xent.runtime import __version__, get_num_threads, set_num_threads, show_config
+from xent.workspace import MlpWorkspace
 
 __all__ = [
     "DenseGrads",

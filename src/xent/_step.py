@@ -79,6 +79,7 @@ class Step:
         self.norms = np.empty(batch, dtype) if norms else None
         # ||dz_i||^2 of each layer and row, then ||h_i||^2
         self.squares = np.empty((2, len(layers), rows)) if norms else None
+        self.input_squares = [] if self.squares is None else list(self.squares[1])
 
     def bind(self, layers: list[Layer], grads: list[DenseGrads]) -> None:
         """Take these parameters and these arrays for their gradients."""
@@ -140,8 +141,12 @@ class Step:
         """sqrt(sum_i ||dz_i||^2 (||h_i||^2 + 1)) of each row, after `run_backward`; without the 1 where no bias is."""
         assert self.norms is not None
         assert self.squares is not None
-        _kernels.row_squares(plain_rows(x), self.squares[1, 0])
-        for y, squares in zip(self.outputs, self.squares[1, 1:], strict=False):
+        of_x, *others = self.input_squares
+        try:
+            _kernels.row_squares(x, of_x)
+        except ValueError:  # not contiguous rows
+            _kernels.row_squares(plain_rows(x), of_x)
+        for y, squares in zip(self.outputs, others, strict=False):
             _kernels.row_squares(y, squares)
         _kernels.network_norms(self.squares, self.biases, self.norms)
         return self.norms[()]

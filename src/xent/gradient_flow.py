@@ -11,7 +11,8 @@ from xent._activations import NAMES
 from xent._arrays import Array
 from xent._flow import ROUNDINGS, GradientFlow, LayerFlow, signal_of, verdict_of
 from xent._network import Layer, Params, checked_layers
-from xent.mlp import MlpWorkspace, mlp_with_grad
+from xent.mlp import mlp_with_grad
+from xent.workspace import MlpWorkspace
 
 __all__ = ["gradient_flow"]
 

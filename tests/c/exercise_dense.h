@@ -1,6 +1,6 @@
 /* The functions of dense layers over shapes around every lane, strip, group of rows and block of columns, for every
- * activation. All arrays end where their heap blocks end, so that an address sanitizer sees a step outside. The hash may
- * not depend on whether dz overwrites dy.
+ * activation. All arrays end where their heap blocks end, so that an address sanitizer sees a step outside. The hash
+ * may not depend on whether dz overwrites dy.
  */
 #ifndef XENT_TEST_EXERCISE_DENSE_H
 #define XENT_TEST_EXERCISE_DENSE_H
@@ -24,6 +24,25 @@ static void *new_elements(xent_type type, ptrdiff_t n, uint64_t seed) {
     return data;
 }
 
+/* Of a network of two layers with the same squares of dz and inputs 0: the first has a bias, the second none. */
+static void exercise_norms(xent_type type, const double *squares, ptrdiff_t rows) {
+    const size_t size = (size_t)rows * sizeof *squares;
+    const double biases[2] = {1.0, 0.0};
+    double *all = calloc(4, size + !rows);
+    void *norms = malloc((size_t)rows * TYPE_SIZE[type] + !rows);
+    CHECK(all && norms);
+    memcpy(all, squares, size), memcpy(all + rows, squares, size);
+    if (type == XENT_FLOAT32)
+        xent_network_norms_f32(all, biases, norms, 2, rows);
+    else
+        xent_network_norms_f64(all, biases, norms, 2, rows);
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const double norm = type == XENT_FLOAT32 ? ((float *)norms)[i] : ((double *)norms)[i];
+        if (squares[i] < 1e76) CHECK(norm >= 0.0 && norm * norm <= squares[i] * (1.0 + 1e-6));
+    }
+    free(all), free(norms);
+}
+
 static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, ptrdiff_t rows, ptrdiff_t columns,
                            int in_place) {
     const ptrdiff_t n = rows * columns;
@@ -33,26 +52,20 @@ static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, pt
     void *y = new_elements(type, n, seed), *bias = new_elements(type, columns, seed + 1);
     void *z = new_elements(type, n, seed + 2), *dy = new_elements(type, n, seed + 3);
     void *dz = in_place ? dy : new_elements(type, n, seed + 4), *db = new_elements(type, columns, seed + 5);
+    const void *saved = f == XENT_IDENTITY ? NULL : of_z ? z : y;
     double *squares = malloc((size_t)rows * sizeof *squares + !rows), *again = malloc((size_t)rows * 8 + !rows);
     CHECK(squares && again);
     if (type == XENT_FLOAT32) {
         xent_bias_activation_f32(y, bare ? NULL : bias, f, of_z ? z : NULL, rows, columns);
-        CHECK(xent_activation_backward_f32(dy,
-                                           f == XENT_IDENTITY ? NULL
-                                           : of_z             ? z
-                                                              : y,
-                                           f, dz, db, bare, squares, rows, columns) == XENT_OK);
+        CHECK(xent_activation_backward_f32(dy, saved, f, dz, db, bare, squares, rows, columns) == XENT_OK);
         xent_row_squares_f32(dz, again, rows, columns);
     } else {
         xent_bias_activation_f64(y, bare ? NULL : bias, f, of_z ? z : NULL, rows, columns);
-        CHECK(xent_activation_backward_f64(dy,
-                                           f == XENT_IDENTITY ? NULL
-                                           : of_z             ? z
-                                                              : y,
-                                           f, dz, db, bare, squares, rows, columns) == XENT_OK);
+        CHECK(xent_activation_backward_f64(dy, saved, f, dz, db, bare, squares, rows, columns) == XENT_OK);
         xent_row_squares_f64(dz, again, rows, columns);
     }
     for (ptrdiff_t i = 0; i < rows; i++) CHECK(canonical(&squares[i], 8) == canonical(&again[i], 8));
+    exercise_norms(type, squares, rows);
     take_rows(hash, squares, rows, 8), take_rows(hash, y, n, size), take_rows(hash, z, n, size);
     if (!in_place) free(dy);
     take_rows(hash, dz, n, size), take_rows(hash, db, columns, size);

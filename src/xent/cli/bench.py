@@ -1,8 +1,9 @@
-"""`xent bench`: what loss + gradient, log-sum-exp and softmax cost, beside other libraries.
+"""`xent bench`: what loss + gradient, log-sum-exp, softmax and a network's step cost, beside other libraries.
 
 Every result is compared with float64 arithmetic before it is timed. The unit is the copy: the time that
-`np.copyto` of the same logits takes on one thread, in the same round. All libraries take turns within a
-round; the figure shown is the median over the rounds. Fails (exit status 1) if a result of xent is wrong."""
+`np.copyto` of the same logits takes on one thread, in the same round; for networks it is the step's products of
+matrices. All libraries take turns within a round; the figure shown is the median over the rounds. Fails (exit
+status 1) if a result of xent is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 
 import xent
 from xent import runtime
-from xent.cli import _console
+from xent.cli import _console, bench_network
+from xent.cli.network_peers import STEPS
 from xent.cli.peers import DEFAULT_PEERS, LOSS_GRAD, LSE, OPERATIONS, OURS, PEERS, Job, Peer
 
 HELP = "measure speed against NumPy and whichever of SciPy, scikit-learn, PyTorch and JAX are installed"
@@ -50,7 +52,7 @@ Record = dict[str, Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench`."""
     parser.add_argument("--quick", action="store_true", help="few shapes, measured for about ten seconds")
-    parser.add_argument("--shapes", type=_shapes, help="rows x classes, for example 32x10,8192x1000")
+    parser.add_argument("--shapes", type=_shapes, help="rows x classes, for example 32x10,8192x1000; no networks")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the logits")
     parser.add_argument(
         "--threads", type=_threads, help="for every library that has threads; default: xent's own setting"
@@ -82,10 +84,15 @@ def run(args: argparse.Namespace) -> int:
                 for operation in OPERATIONS:
                     records += measure(operation, shape, np.dtype(args.dtype), libraries, SECONDS[args.quick])
                     advance()
+        _show(records, [library.name for library in libraries])
+        networks: list[Record] = []
+        if not args.shapes and args.dtype == "float32":
+            chosen = bench_network.QUICK_SHAPES if args.quick else bench_network.FULL_SHAPES
+            others = [name for name in args.peers.split(",") if name in STEPS]
+            networks = bench_network.report(chosen, others, threads, SECONDS[args.quick])
     finally:
         xent.set_num_threads(before)
-    report["results"] = records
-    _show(records, [library.name for library in libraries])
+    report["results"], report["networks"] = records, networks
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         _console.say(f"figures saved to {args.json}")
@@ -97,7 +104,10 @@ def run(args: argparse.Namespace) -> int:
     wrong = [record for record in records if not record["correct"]]
     for record in wrong:
         _console.say("WRONG: {library}, {operation}, {rows}x{classes}: {problem}; not timed".format(**record))
-    return 1 if any(record["library"].startswith("xent") for record in wrong) else 0
+    wrong_networks = [record for record in networks if record["problem"]]
+    for record in wrong_networks:
+        _console.say("WRONG: {library}, network {rows}, {sizes}: {problem}; not timed".format(**record))
+    return 1 if any(record["library"].startswith("xent") for record in wrong + wrong_networks) else 0
 
 
 def _libraries(names: list[str], threads: int) -> tuple[list[Peer], dict[str, str]]:

@@ -1,37 +1,27 @@
-"""`xent train`: learn handwritten digits, with `xent.cross_entropy_with_grad` as the loss.
+"""`xent train`: learn handwritten digits, with xent for the loss and the gradients.
 
-Multinomial logistic regression on 1,797 images of 8 x 8 pixels, four fifths of them for training. NumPy does
-the two matrix products, xent everything between the logits and their gradient. Fails (exit status 1) if
-fewer than 95 % of the images held out are recognised."""
+Multinomial logistic regression on 1,797 images of 8 x 8 pixels, four fifths of them for training; with `--hidden`
+a network. NumPy does the products of matrices, xent everything else between the images and the gradients. Fails
+(exit status 1) if fewer than 95 % of the images held out are recognised, 97 % with `--hidden`."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import time
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.random import default_rng
 
 import xent
-from xent.cli import _console
+from xent._activations import NAMES
+from xent.cli import _console, network
 from xent.cli._data import SOURCE, Digits, load_digits
+from xent.cli.network import IMMORTAL, Params, Run
 
 HELP = "train a digit classifier with xent as its loss, and test it"
-REQUIRED_ACCURACY = 0.95
-CLASSES = 10
-
-Floats = NDArray[np.float64]
-
-
-class Run(NamedTuple):
-    """What a training run leaves: the parameters, and the objective after each epoch or iteration."""
-
-    weight: Floats  # (pixels, classes)
-    bias: Floats  # (classes,)
-    losses: list[float]
-    unit: str
+REQUIRED_ACCURACY = {False: 0.95, True: 0.97}  # without and with hidden layers
+REPORTED_IMAGES = 256
+DEAD_EPOCHS = 5  # of training from a start that is dead
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=_positive, default=0.1, help="length of a step (sgd)")
     parser.add_argument("--momentum", type=_fraction, default=0.9, help="share of the last step kept (sgd)")
     parser.add_argument("--l2", type=_not_negative, default=1e-4, help="penalty on squared weights")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of the images (sgd)")
+    parser.add_argument("--hidden", type=_sizes, default=(), help="units of the hidden layers, for example 128,64")
+    parser.add_argument("--activation", choices=NAMES, default="relu", help="of the hidden layers")
+    parser.add_argument("--noise", type=_not_negative, default=0.3, help="on the pixels, with --hidden (sgd)")
+    parser.add_argument("--report", action="store_true", help="what became of the gradients, before and after")
+    parser.add_argument("--seed", type=int, default=0, help="of the start, the order of the images and the noise")
     parser.add_argument("--plot", metavar="FILE.png", help="save the loss curve here (needs matplotlib)")
 
 
@@ -59,100 +53,66 @@ def run(args: argparse.Namespace) -> int:
     digits = load_digits()
     _console.say(f"data: {SOURCE}")
     counts = f"{len(digits.train_y)} images to learn from, {len(digits.test_y)} held out"
-    _console.say(f"{counts}; optimizer {args.optimizer}")
+    layers = " - ".join(map(str, (digits.train_x.shape[1], *args.hidden, network.CLASSES)))
+    _console.say(f"{counts}; optimizer {args.optimizer}; layers {layers}")
+    begin = network.start(digits.train_x.shape[1], args)
+    if args.report:
+        report("at the start", begin, digits, args)
     start = time.perf_counter()
-    result = lbfgs(digits, args) if args.optimizer == "lbfgs" else sgd(digits, args)
+    result = _train(begin, digits, args)
     seconds = time.perf_counter() - start
     _show_curve(result)
-    scores = [
-        accuracy(result, digits.train_x, digits.train_y),
-        accuracy(result, digits.test_x, digits.test_y),
-    ]
+    scores = _scores(result.params, digits, args)
     _console.say(f"accuracy: {scores[0]:.4f} on the training images, {scores[1]:.4f} on those held out")
     _console.say(f"time: {seconds:.2f} s for {len(result.losses)} {result.unit}s")
+    if args.report:
+        report("after training", result.params, digits, args)
+        if args.hidden:
+            _show_a_dead_start(digits, args)
     if args.plot:
         from xent.cli import plot
 
         plot.loss_curve(result.losses, result.unit, args.plot)
         _console.say(f"loss curve saved to {args.plot}")
-    if scores[1] >= REQUIRED_ACCURACY:
+    required = REQUIRED_ACCURACY[bool(args.hidden)]
+    if scores[1] >= required:
         return 0
-    _console.say(f"FAILED: {scores[1]:.4f} is less than the {REQUIRED_ACCURACY} required")
+    _console.say(f"FAILED: {scores[1]:.4f} is less than the {required} required")
     return 1
 
 
-def accuracy(model: Run, x: Floats, labels: NDArray[np.int64]) -> float:
-    """The share of rows of x (images, pixels) whose largest logit is that of their label."""
-    return float(np.mean(np.argmax(x @ model.weight + model.bias, axis=1) == labels))
+def _train(params: Params, digits: Digits, args: argparse.Namespace) -> Run:
+    return network.lbfgs(params, digits, args) if args.optimizer == "lbfgs" else network.sgd(params, digits, args)
 
 
-def sgd(digits: Digits, args: argparse.Namespace) -> Run:
-    """Mini-batch gradient descent with momentum in float32; images shuffled anew in each epoch."""
-    x = digits.train_x.astype(np.float32)
-    rng = np.random.default_rng(args.seed)
-    weight = np.zeros((x.shape[1], CLASSES), np.float32)
-    bias = np.zeros(CLASSES, np.float32)
-    step_weight, step_bias = np.zeros_like(weight), np.zeros_like(bias)
-    losses: list[float] = []
-
-    with _console.progress("epochs", args.epochs) as advance:
-        for _ in range(args.epochs):
-            total = 0.0
-            order = rng.permutation(len(x))
-            for first in range(0, len(x), args.batch_size):
-                batch = order[first : first + args.batch_size]
-                images, labels = x[batch], digits.train_y[batch]
-                logits = images @ weight + bias
-                loss, dlogits = xent.cross_entropy_with_grad(logits, labels, out=logits)  # in place
-                dweight = images.T @ dlogits + args.l2 * weight
-                step_weight = args.momentum * step_weight - args.learning_rate * dweight
-                step_bias = args.momentum * step_bias - args.learning_rate * dlogits.sum(axis=0)
-                weight += step_weight
-                bias += step_bias
-                total += float(loss) * len(batch)
-            losses.append(total / len(x) + 0.5 * args.l2 * float(np.sum(weight * weight)))
-            advance()
-    return Run(weight.astype(np.float64), bias.astype(np.float64), losses, "epoch")
+def _scores(params: Params, digits: Digits, args: argparse.Namespace) -> list[float]:
+    """The accuracy on the training images and on those held out."""
+    dtype = params[0][0].dtype
+    return [
+        network.accuracy(params, images.astype(dtype), labels, args.activation)
+        for images, labels in ((digits.train_x, digits.train_y), (digits.test_x, digits.test_y))
+    ]
 
 
-def lbfgs(digits: Digits, args: argparse.Namespace) -> Run:
-    """Full-batch L-BFGS in float64, by `scipy.optimize.minimize`."""
-    minimize = _console.optional("scipy.optimize", "train").minimize
-    x, labels = digits.train_x, digits.train_y
-    pixels = x.shape[1]
-    latest = 0.0
-
-    def objective(theta: Floats) -> tuple[float, Floats]:
-        nonlocal latest
-        weight, bias = _unpack(theta, pixels)
-        logits = x @ weight + bias
-        loss, dlogits = xent.cross_entropy_with_grad(logits, labels, out=logits)
-        dweight = x.T @ dlogits + args.l2 * weight
-        latest = float(loss) + 0.5 * args.l2 * float(np.sum(weight * weight))
-        return latest, np.concatenate([dweight.ravel(), dlogits.sum(axis=0)])
-
-    losses: list[float] = []
-    with _console.progress("iterations", args.iterations) as advance:
-
-        def callback(theta: Floats) -> None:
-            losses.append(latest)  # the line search ends at the point that it accepts
-            advance()
-
-        found = minimize(
-            objective,
-            np.zeros((pixels + 1) * CLASSES),
-            jac=True,
-            method="L-BFGS-B",
-            callback=callback,
-            options={"maxiter": args.iterations},
-        )
-    weight, bias = _unpack(found.x, pixels)
-    return Run(weight, bias, losses or [float(found.fun)], "iteration")
+def report(when: str, params: Params, digits: Digits, args: argparse.Namespace) -> None:
+    """Print `gradient_flow` for some of the training images."""
+    _console.heading(f"gradients {when}")
+    some = default_rng(0).permutation(len(digits.train_y))[:REPORTED_IMAGES]
+    images = digits.train_x[some].astype(params[0][0].dtype)
+    _console.say(str(xent.gradient_flow(params, images, digits.train_y[some], activation=args.activation)))
 
 
-def _unpack(theta: Floats, pixels: int) -> tuple[Floats, Floats]:
-    """The parameters as weight (pixels, classes) and bias (classes,): views."""
-    return theta[: pixels * CLASSES].reshape(pixels, CLASSES), theta[pixels * CLASSES :]
+def _show_a_dead_start(digits: Digits, args: argparse.Namespace) -> None:
+    """A start whose last hidden layer is off for every image, and some training: nothing below ever moves."""
+    if args.activation in IMMORTAL:
+        _console.say(f"no start is dead with {args.activation}: its slope is nowhere 0")
+        return
+    dead = network.start(digits.train_x.shape[1], args, dead=True)
+    report(f"at a start built to be dead (biases of {network.OFF:g} in the last hidden layer)", dead, digits, args)
+    few = argparse.Namespace(**{**vars(args), "epochs": DEAD_EPOCHS, "iterations": DEAD_EPOCHS})
+    result = _train(dead, digits, few)
+    report(f"{len(result.losses)} {result.unit}s later", result.params, digits, args)
+    _console.say(f"accuracy from the dead start: {_scores(result.params, digits, args)[1]:.4f} on those held out")
 
 
 def _show_curve(result: Run) -> None:
@@ -189,3 +149,7 @@ def _fraction(text: str) -> float:
     if not 0.0 <= value < 1.0:
         raise argparse.ArgumentTypeError(f"{text}: must be at least 0 and less than 1")
     return value
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_positive_int(item) for item in text.split(","))

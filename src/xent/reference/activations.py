@@ -24,6 +24,7 @@ FAR = Decimal(50)  # beyond it exp(-z^2 / 2) is 0 to any float
 
 def pi_to(digits: int) -> Decimal:
     """pi by Machin: 16 arctan(1/5) - 4 arctan(1/239)"""
+    unit: int = 10 ** (digits + 10)
 
     def arctan_of_inverse(n: int) -> int:
         power: int = unit // n
@@ -35,7 +36,6 @@ def pi_to(digits: int) -> Decimal:
             k, sign = k + 2, -sign
         return total
 
-    unit = 10 ** (digits + 10)
     return Decimal(f"{16 * arctan_of_inverse(5) - 4 * arctan_of_inverse(239)}E-{digits + 10}")
 
 
