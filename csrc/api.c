@@ -109,9 +109,10 @@ static ptrdiff_t groups_of(const xent_layout *layout) {
     return (layout->rows + per_group - 1) / per_group;
 }
 
-/* body(context, first row, last row, group) over all groups. */
+/* body(context, first row, last row, group) over all groups, or over runs of them that begin with `group`. */
 typedef struct {
     const xent_layout *layout;
+    int runs;
     void (*body)(void *, ptrdiff_t, ptrdiff_t, ptrdiff_t);
     void *context;
 } group_loop;
@@ -119,13 +120,15 @@ typedef struct {
 static void group_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
     const group_loop *loop = context;
     const ptrdiff_t rows = loop->layout->rows, per_group = rows_per_group(loop->layout);
-    for (ptrdiff_t g = first; g < last; g++)
-        loop->body(loop->context, g * per_group, rows - g * per_group < per_group ? rows : (g + 1) * per_group, g);
+    for (ptrdiff_t g = first, end; g < last; g = end) {
+        end = loop->runs ? last : g + 1;
+        loop->body(loop->context, g * per_group, rows < end * per_group ? rows : end * per_group, g);
+    }
 }
 
-static void run_groups(const xent_layout *layout, void (*body)(void *, ptrdiff_t, ptrdiff_t, ptrdiff_t),
+static void run_groups(const xent_layout *layout, int runs, void (*body)(void *, ptrdiff_t, ptrdiff_t, ptrdiff_t),
                        void *context) {
-    group_loop loop = {layout, body, context};
+    group_loop loop = {layout, runs, body, context};
     if (layout->rows) xent_parallel_for(groups_of(layout), threads_for(layout), group_piece, &loop);
 }
 
@@ -154,7 +157,7 @@ static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, doubl
     args->totals = groups <= GROUPS_ON_STACK ? few : malloc((size_t)groups * 2 * sizeof *few);
     if (!args->totals) return XENT_NO_MEMORY;
     loss_loop loop = {kernel, args};
-    run_groups(args->layout, loss_group, &loop);
+    run_groups(args->layout, args->group_rows != 0, loss_group, &loop);
     for (ptrdiff_t g = 0; g < groups; g++) add_exactly(parts, args->totals[2 * g], args->totals[2 * g + 1]);
     if (args->totals != few) free(args->totals);
     sum[0] = parts[0], sum[1] = parts[1];
@@ -166,6 +169,7 @@ static xent_status run_made(const xent_kernels *kernels, xent_loss_kernel kernel
     const xent_layout *layout = args->layout;
     if ((args->problem->softcap == 0.0 && !args->problem->bias.data) || layout->rows == 0)
         return run_loss(kernel, args, sum);
+    args->group_rows = 0;
     const int threads = threads_for(layout);
     const ptrdiff_t rows = rows_per_group(layout) < layout->rows ? rows_per_group(layout) : layout->rows;
     const size_t bytes = (size_t)(rows * layout->classes) * SIZE_OF[args->logits->type];
@@ -254,7 +258,7 @@ static xent_status check_targets(check_context *c, double *weight, xent_fault *f
     double sum[2] = {0.0, 0.0};
     c->groups = groups <= GROUPS_ON_STACK ? few : malloc((size_t)groups * sizeof *few);
     if (!c->groups) return XENT_NO_MEMORY;
-    run_groups(c->layout, c->probabilities ? check_probabilities : check_labels, c);
+    run_groups(c->layout, 0, c->probabilities ? check_probabilities : check_labels, c);
     *fault = (xent_fault){.row = -1};
     for (ptrdiff_t g = 0; g < groups; g++) {
         add_exactly(sum, c->groups[g].weight[0], c->groups[g].weight[1]);
@@ -324,6 +328,7 @@ static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_e
     set_scale(&args, divisor);
     const int soft = args.probabilities || p->label_smoothing != 0.0;
     out->sum[0] = out->sum[1] = 0.0;
+    args.group_rows = soft || hessian ? 0 : rows_per_group(args.layout);
     status = hessian ? run_loss(kernels->hessian, &args, out->sum)
                      : run_made(kernels, soft ? kernels->soft_cross_entropy : kernels->cross_entropy, &args, out->sum);
     out->loss = reduced(out->sum[0] + out->sum[1], p, divisor);

@@ -49,6 +49,7 @@ struct xent_loss_args {
     xent_vector pos_weight;
     void *loss_rows, *lse_rows;
     double *totals;       /* the sum of the losses of group i in totals[2 i], what it lost in totals[2 i + 1] */
+    ptrdiff_t group_rows; /* of a kernel that is given several groups at once, the first of them `group`; else 0 */
     double grad_scale[2]; /* 1 / divisor for "mean", else 1, in two parts */
     atomic_int *failed;
     const xent_tile *tile;       /* the logits are one of several pieces of their rows */

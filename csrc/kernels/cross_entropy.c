@@ -22,6 +22,8 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     block_scale few[XENT_BLOCKS_ON_STACK];
     const int in_place = a->grad && a->grad->data == a->logits->data;
     wide total = {0.0, 0.0};
+    const ptrdiff_t group_rows = a->group_rows ? a->group_rows : last - first;
+    ptrdiff_t left = group_rows;
     /* one weight and one factor for all rows */
     const int alike =
         (!p->sample_weight.data || !p->sample_weight.stride) && (!p->grad_loss.data || !p->grad_loss.stride);
@@ -55,18 +57,17 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
             NAME(sum_rows)(&w, first, n);
             if (!in_place) NAME(label_logits)(&w, first, n, y, k.z); /* now that their rows are in the cache */
             NAME(label_rows)(&w, &k, n, p->z_loss);
-            if (a->grad) NAME(scale_rows)(&w, n);
+            if (a->grad) NAME(scale_rows)(&w, n, y, k.grad);
         }
-        for (int r = 0; r < n; r++) {
-            if (a->grad && a->grad->direct)
-                ((REAL *)w.out_rows[r])[y[r]] = NAME(rounded)(k.grad[r]);
-            else if (a->grad)
-                NAME(write_element)(&w, w.out_rows[r], y[r], NAME(rounded)(k.grad[r]));
-            NAME(put_row)(a, &w, first + r, r, weight[r], k.loss[r], k.lse[r], &total);
+        if (ignored) NAME(put_ignored)(a, &w, first + n);
+        for (int r = 0; r < n + ignored; r++) {
+            if (r < n) NAME(put_row)(a, &w, first + r, r, weight[r], k.loss[r], k.lse[r], &total);
+            if (--left && first + r + 1 < last) continue;
+            if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
+            group++, left = group_rows, total = (wide){0.0, 0.0};
         }
-        if (ignored) NAME(put_ignored)(a, &w, first + n++);
+        n += ignored;
     }
-    if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
     NAME(sweeper_stop)(&w, few);
 }
 #endif

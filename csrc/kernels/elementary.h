@@ -2,9 +2,8 @@
  *
  * exp:  e^x = 2^n m,  n = round(x log2 e), found by adding a large constant (the sum's low bits hold the integer n).
  *       n may carry an offset, so that e^x 2^k costs no more than e^x.
- *       float32, for sums and terms: in float32, with ln 2 in two parts, and the last steps left to the caller, who can
- *       add the parts to a sum before they are rounded. For numbers needed once a row: in double, f = x log2 e - n,
- *       m = 2^f by a polynomial of degree 6 that is 2^-28.9 off at most.
+ *       float32, for sums and terms: in float32, with ln 2 in two parts. For numbers needed once a row: in double,
+ *       f = x log2 e - n, m = 2^f by a polynomial of degree 6 that is 2^-28.9 off at most.
  *       float64 reduces with ln 2 in two parts and gives m as hi + lo, 2^-57.9 off at most: 0.54 ulp in hi alone.
  * log:  u = 2^k m, sqrt(1/2) <= m < sqrt(2); log m by the series of atanh(f/(2+f)), f = m - 1, as FDLIBM's
  *       log1p does; u comes in two parts so that 1 + s loses nothing of a small s. Under 1 ulp of float64.
@@ -76,38 +75,32 @@ XENT_INLINE double exp_f32(double x, double offset) {
     return from_bits(bits_of(p) + (bits_of(t) << 52));
 }
 
-/* The same for float32 x in float32 arithmetic, as s (1 + g): s = 2^(n + offset), g = r + w, r exact, |r| <= 0.347.
- *   e = s (1 + g)           rounded once more: 0.88 ulp at most, off by 1.24 2^-24 of itself
- *   s + s r + s w           2^-25.9 of itself off: what sums are made of
- * rounder = rounder_f32(offset); x log2 e + offset between -126 and 127, |x| <= 65,536. A NaN stays one. */
-typedef struct {
-    float s, r, w;
-} parts_f32;
-
+/* The same for float32 x in float32 arithmetic, rounded: 0.88 ulp at most, off by 1.3 2^-24 of itself.
+ * rounder = rounder_f32(offset); x log2 e + offset between -126 and 127, |x| <= 65,536. A NaN stays one, whatever 2^n it
+ * is multiplied by; an addition in the integer domain in place of that product would lose some, and won nothing. */
 static const float LOG2E_F = 0x1.715476p+0f, LN2_HI_F = 0x1.62e43p-1f, LN2_LO_F = -0x1.05c61p-29f;
 
 XENT_INLINE float rounder_f32(double offset) { /* 1.5 2^23 + the exponent's bias + offset, an integer */
     return (float)(0x1.8p23 + 127.0 + offset);
 }
 
-XENT_INLINE parts_f32 exp_parts_f32(float x, float rounder) {
+XENT_INLINE float exp_at_f32(float x, float rounder) {
     float t = fmaf(x, LOG2E_F, rounder); /* n + offset + 127 in the low bits */
     float n = t - rounder;
-    float r = fmaf(-n, LN2_HI_F, x); /* exact: a multiple of 2^-25 below 1/2 */
-    float c = -n * LN2_LO_F;         /* x - n ln 2 = r + c */
-    float f = r + c;
-    float q = 0x1.6a513p-10f; /* (e^f - 1 - f) / f^2 */
+    float f = fmaf(-n, LN2_LO_F, fmaf(-n, LN2_HI_F, x)); /* the inner one is exact: a multiple of 2^-25 below 1/2 */
+    float q = 0x1.6a513p-10f;                            /* (e^f - 1 - f) / f^2 */
     q = fmaf(q, f, 0x1.12397ap-7f);
     q = fmaf(q, f, 0x1.5558acp-5f);
     q = fmaf(q, f, 0x1.555492p-3f);
     q = fmaf(q, f, 0x1.fffffcp-2f);
-    float w = fmaf(f * f, q, c);
+    q = fmaf(q, f, 1.0f);
+    q = fmaf(q, f, 1.0f);
     uint32_t u;
     memcpy(&u, &t, sizeof u);
     u <<= 23;
     float s;
     memcpy(&s, &u, sizeof s);
-    return (parts_f32){s, r, w};
+    return q * s;
 }
 
 /* 1.5 2^52 + the exponent's bias + offset. */

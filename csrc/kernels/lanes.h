@@ -36,6 +36,29 @@ enum {
 #define XENT_INLINE   static inline __attribute__((always_inline))
 #define XENT_NOINLINE static __attribute__((noinline, unused))
 
+/* One line, at a line's start, stored past the cache where the processor can: what nobody reads soon need not be fetched
+ * first. The one place with intrinsics; stream_end puts such stores in order before others. */
+#if defined(__SSE2__)
+#include <immintrin.h>
+XENT_INLINE void stream_line(void *to, const void *line) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(to, _mm512_loadu_si512(line));
+#else
+    for (int i = 0; i < XENT_LINE; i += 16)
+        _mm_stream_si128((__m128i *)((char *)to + i), _mm_loadu_si128((const __m128i *)((const char *)line + i)));
+#endif
+}
+XENT_INLINE void stream_end(void) {
+    _mm_sfence();
+}
+#else
+XENT_INLINE void stream_line(void *to, const void *line) {
+    memcpy(to, line, XENT_LINE);
+}
+XENT_INLINE void stream_end(void) {
+}
+#endif
+
 /* STEP(half) for every step of a fold of all lanes, half a constant in each, so that each is straight-line code. */
 #define XENT_FOLD(STEP) STEP(16) STEP(8) STEP(4) STEP(2) STEP(1)
 

@@ -23,10 +23,6 @@ XENT_INLINE wide difference(double u, double v) {
 }
 #endif
 
-static inline void NAME(write_element)(NAME(sweeper) * w, char *out_row, ptrdiff_t i, REAL value) {
-    memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
-}
-
 static inline REAL NAME(read_element)(const xent_layout *layout, const xent_view *x, char *row, ptrdiff_t i) {
     REAL v;
     fetch(&v, element_of(layout, x, row, i), sizeof v, x->swapped);

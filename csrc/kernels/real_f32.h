@@ -1,4 +1,4 @@
-/* float32: exponentials in float32, added to two-part sums before they are rounded; what is needed once a row in double.
+/* float32: exponentials in float32, sums of two parts; what is needed once a row in double.
  * Included before each re-inclusion of a kernel. */
 #define REAL         float
 #define DTYPE        f32
@@ -26,23 +26,20 @@ XENT_INLINE wide exp_wide_f32(float x, double offset) {
     return (wide){exp_f32((double)x, offset), 0.0};
 }
 
-/* hi + lo += e^x 2^offset: hi takes what it can, a sum that is never smaller than a term, and lo what that leaves of the
- * unrounded term (Dekker). Returns the term rounded, as it is stored. Where it does not count, 0 is added. */
+/* hi + lo += e^x 2^offset, hi never smaller than a term (Dekker); the term as it is stored. Where it does not count, 0 is
+ * added. */
 XENT_INLINE float add_exp_f32(float x, float rounder, int counts, float *hi, float *lo) {
-    parts_f32 p = exp_parts_f32(x, rounder);
-    if (!counts) p.s = 0.0f;
-    float e = fmaf(p.r + p.w, p.s, p.s);
+    float e = exp_at_f32(x, rounder);
+    if (!counts) e = 0.0f;
     float sum = *hi + e;
-    float left = *hi - sum; /* minus what hi took */
-    *lo += fmaf(p.w, p.s, fmaf(p.r, p.s, left + p.s));
+    *lo += (*hi - sum) + e;
     *hi = sum;
     return e;
 }
 
-/* The unrounded term that add_exp added. */
+/* The term that add_exp added. */
 XENT_INLINE wide added_f32(float x, float rounder) {
-    parts_f32 p = exp_parts_f32(x, rounder);
-    return (wide){(double)p.s * (1.0 + ((double)p.r + (double)p.w)), 0.0};
+    return (wide){(double)exp_at_f32(x, rounder), 0.0};
 }
 
 /* One step of a fold: (hi, lo) += (other_hi, other_lo); and what the last one leaves. The high parts of the lanes are

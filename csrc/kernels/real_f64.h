@@ -29,7 +29,7 @@ XENT_INLINE double add_exp_f64(double x, double rounder, int counts, double *hi,
     return e.hi;
 }
 
-/* The unrounded term that add_exp added. */
+/* The term that add_exp added. */
 XENT_INLINE wide added_f64(double x, double rounder) {
     return exp_at_f64(x, rounder);
 }

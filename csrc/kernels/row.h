@@ -13,6 +13,12 @@ typedef struct {
 /* Rows are taken XENT_ROWS at a time, fewer where their logits would not stay in the first-level cache; rows of up to
  * XENT_NARROW classes are then worked on side by side, a row per vector element. */
 enum { XENT_BLOCKS_ON_STACK = 64, XENT_ROWS = 16, XENT_NARROW = 32, XENT_LOGITS_AT_ONCE = 8192 };
+/* Results of this size go past the cache. */
+enum { XENT_STREAM_BYTES = 1 << 24 };
+
+XENT_INLINE ptrdiff_t whole_groups(ptrdiff_t classes) {
+    return (classes + XENT_LANES - 1) / XENT_LANES * XENT_LANES;
+}
 
 /* Loops over rows that are to be vectors go on to a whole number of them. */
 XENT_INLINE int padded_rows(int rows) {
@@ -46,6 +52,16 @@ XENT_INLINE void put_sum(row_batch *b, int r, const rowsum *sum) {
 }
 #endif
 
+/* Rows whose terms are kept, from `next` on still to be scaled: to[i] = terms[i] (hi + lo), but for two elements that
+ * are known by themselves: the one at `likely`, then the one at `label` (-1: there is none). */
+typedef struct {
+    int rows, next;
+    const REAL *terms[XENT_ROWS];
+    REAL *to[XENT_ROWS], hi[XENT_ROWS], lo[XENT_ROWS];
+    ptrdiff_t likely[XENT_ROWS], label[XENT_ROWS];
+    REAL likely_is[XENT_ROWS], label_is[XENT_ROWS];
+} NAME(kept_rows);
+
 /* Of one thread's call: buffers and what was learnt on the way. */
 typedef struct {
     const xent_layout *layout;
@@ -56,6 +72,10 @@ typedef struct {
     row_batch batch;  /* the rows of the last sum_rows */
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS]; /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
+    REAL *term_rows[XENT_ROWS]; /* where sum_rows left the terms: the rows of `out` or, if it keeps them, of `kept` */
+    int streams, keeps, half;   /* results may go past the cache; terms are kept, in which half of `kept` */
+    NAME(kept_rows) later;
+    _Alignas(64) REAL kept[2][XENT_LOGITS_AT_ONCE];
     _Alignas(64) REAL logits[XENT_BLOCK];
     _Alignas(64) REAL terms[XENT_BLOCK];
     _Alignas(64) REAL shifted[XENT_BLOCK];
@@ -115,7 +135,7 @@ XENT_INLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum
     }
     for (int r = 0; r < rows && sharp; r++) {
         if (b->kind[r] != ROW_FINITE || b->far[r] || b->rest_hi[r] >= SHARP * b->top_hi[r]) continue;
-        const REAL *x = (const REAL *)w->x_rows[r], *e = (const REAL *)w->out_rows[r];
+        const REAL *x = (const REAL *)w->x_rows[r], *e = w->term_rows[r];
         const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
         if (w->side_by_side) {
             for (ptrdiff_t c = 0; c < w->layout->classes; c++) w->terms[c] = w->columns[c][r];
@@ -128,10 +148,11 @@ XENT_INLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum
 }
 
 #include "narrow.h"
+#include "kept.h"
 
 /* How many rows to give sum_rows at once. */
 XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
-    const ptrdiff_t classes = w->layout->classes, n = classes ? XENT_LOGITS_AT_ONCE / classes : XENT_ROWS;
+    const ptrdiff_t classes = w->layout->classes, n = classes ? XENT_LOGITS_AT_ONCE / whole_groups(classes) : XENT_ROWS;
     return n < 1 ? 1 : n > XENT_ROWS ? XENT_ROWS : (int)n;
 }
 
@@ -149,21 +170,22 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
         const int now = r & 1, last = !now;
         if (r < rows) {
             w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0);
-            sweeps[now] = NAME(block_start)((const REAL *)w->x_rows[r], classes, (REAL *)w->out_rows[r], w->room,
-                                            &by[now], &sums[now]);
+            sweeps[now] =
+                NAME(block_start)((const REAL *)w->x_rows[r], classes, w->term_rows[r], w->room, &by[now], &sums[now]);
         }
         if (r == 0) continue;
         const REAL *x = (const REAL *)w->x_rows[r - 1];
-        REAL *e = (REAL *)w->out_rows[r - 1];
+        REAL *e = w->term_rows[r - 1];
         if (sweeps[last] && sums[last].far)
             NAME(block_sum)(x, classes, e, w->room, w->shifted, &w->lanes[r - 1], &sums[last]);
         else if (sweeps[last]) {
-            NAME(block_sweep)(x, classes, e, w->room, &by[last], &w->lanes[r - 1]);
+            NAME(sweep_on)(w, x, e, &by[last], &w->lanes[r - 1]);
             w->by_max[r - 1] = by[last].max, w->by_rounder[r - 1] = by[last].rounder,
                           w->by_floor[r - 1] = by[last].floor;
         }
         put_sum(b, r - 1, &sums[last]);
     }
+    NAME(put_all_kept)(w);
     for (int r = rows; r < padded_rows(rows); r++)
         w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0), b->scale[r] = 0.0, b->kind[r] = ROW_EMPTY;
     for (int r = 0; r < rows; r++) {
@@ -195,6 +217,11 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
         w->out_rows[r] = w->out ? row_of(w->layout, w->out, first + r) : NULL;
     }
     b->ordinary = 1;
+    const int keeps = direct && w->streams && rows > 1 && classes > XENT_NARROW;
+    if (!keeps) NAME(put_all_kept)(w);
+    w->keeps = keeps, w->half ^= 1;
+    for (int r = 0; r < rows; r++)
+        w->term_rows[r] = keeps ? w->kept[w->half] + r * whole_groups(classes) : (REAL *)w->out_rows[r];
     w->side_by_side = direct && rows > 1 && classes <= XENT_NARROW;
     if (w->side_by_side) w->side_by_side = NAME(narrow_sums)(w, rows);
     if (!w->side_by_side && direct && rows > 1)
@@ -215,6 +242,9 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
                                       const xent_view *out, block_scale *few, atomic_int *failed) {
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
     w->layout = layout, w->x = x, w->out = out;
+    w->half = w->later.rows = w->later.next = 0;
+    w->streams = out && out->data != x->data &&
+                 layout->rows >= XENT_STREAM_BYTES / (ptrdiff_t)sizeof(REAL) / (layout->classes ? layout->classes : 1);
     NAME(make_room)(w, 1.0);
     w->blocks = !out || blocks <= XENT_BLOCKS_ON_STACK ? few : malloc(blocks * sizeof *few);
     if (!w->blocks) atomic_store(failed, 1);
@@ -222,6 +252,8 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
 }
 
 static inline void NAME(sweeper_stop)(NAME(sweeper) * w, const block_scale *few) {
+    NAME(put_all_kept)(w);
+    if (w->streams) stream_end();
     if (w->blocks != few) free(w->blocks);
 }
 

@@ -11,13 +11,13 @@
  * point, are summed as e^(x - max): that difference is exact for every x that is near enough to count.
  *
  * A lane is hi + lo. hi starts at sigma = 2^(guard + 1), above every term, so what an addition loses of a term is found
- * by two subtractions, exactly, and goes to lo together with what rounding the term lost.
+ * by two subtractions, exactly, and goes to lo.
  */
 #include "rows.h"
 
 #ifndef XENT_ROWSUM_H
 #define XENT_ROWSUM_H
-enum { SUM_ONLY, SUM_STORE, SUM_IN_PLACE };
+enum { SUM_ONLY, SUM_STORE, SUM_KEEP /* stored where they stay in the cache */, SUM_IN_PLACE };
 enum row_kind { ROW_FINITE, ROW_EMPTY /* nothing above -inf */, ROW_INFINITE /* +inf */, ROW_NAN };
 
 static const double FAR = 65536.0;
@@ -72,33 +72,59 @@ XENT_NOINLINE void NAME(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REA
     *largest = most[0], *smallest = least[0];
 }
 
-/* One block, into lanes. mode and clamp are constants at every call; clamped, what is below floor counts as floor. */
+/* The terms of an earlier row, which a sweep scales on its way: to[i] = terms[i] (hi + lo), stored past the cache. `to`
+ * is the start of a line, n a whole number of XENT_LANES. */
+typedef struct {
+    const REAL *terms;
+    REAL *to, hi, lo;
+    ptrdiff_t n;
+} NAME(scaling);
+
+XENT_INLINE REAL NAME(scaled)(REAL term, REAL hi, REAL lo) {
+    return REAL_FMA(term, hi, term * lo);
+}
+
+/* XENT_LANES classes from i on, in the body of sweep, whose arrays compilers then keep in registers. */
+#define SWEEP_GROUP                                                                                          \
+    /* What the next sweep for extremes will read is asked for: that sweep has little arithmetic to hide a \
+     * wait; and the lines that terms are about to be stored to. */ \
+    for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {                                    \
+        const char *ahead = (const char *)(from + i + l) + XENT_AHEAD;                                       \
+        if (mode == SUM_IN_PLACE)                                                                            \
+            __builtin_prefetch(ahead, 1);                                                                    \
+        else                                                                                                 \
+            __builtin_prefetch(ahead, 0);                                                                    \
+        if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1);         \
+    }                                                                                                        \
+    for (int l = 0; l < XENT_LANES; l++) {                                                                   \
+        REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];                                                 \
+        if (clamp) v = v < floor ? floor : v; /* a NaN stays */                                              \
+        REAL term = NAME(add_exp)(v, rounder, 1, &hi[l], &lo[l]);                                            \
+        if (mode != SUM_ONLY) e[i + l] = term;                                                               \
+    }
+
+/* One block, into lanes. mode, clamp and scale are constants at every call; clamped, what is below floor counts as
+ * floor; with scale, `scaled_n` terms of an earlier row are scaled, or as many as there are whole groups of x. */
 XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t n, REAL rounder, REAL sigma,
-                             REAL floor, int mode, int clamp, NAME(lanes) *restrict out) {
+                             REAL floor, int mode, int clamp, NAME(lanes) *restrict out, int scale,
+                             const REAL *restrict terms, REAL *restrict to, REAL d_hi, REAL d_lo, ptrdiff_t scaled_n) {
     const REAL *from = mode == SUM_IN_PLACE ? e : x;
-    const ptrdiff_t whole = n - n % XENT_LANES;
+    const ptrdiff_t whole = n - n % XENT_LANES, both = scaled_n < whole ? scaled_n : whole;
     REAL hi[XENT_LANES], lo[XENT_LANES]; /* local arrays: compilers keep these in registers */
+    ptrdiff_t i = 0;
     for (int l = 0; l < XENT_LANES; l++) hi[l] = sigma, lo[l] = 0;
-    for (ptrdiff_t i = 0; i < whole; i += XENT_LANES) {
-        /* What the next sweep for extremes will read is asked for: that sweep has little arithmetic to hide a wait; and
-         * the lines that terms are about to be stored to. */
-        for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {
-            const char *ahead = (const char *)(from + i + l) + XENT_AHEAD;
-            if (mode == SUM_IN_PLACE)
-                __builtin_prefetch(ahead, 1);
-            else
-                __builtin_prefetch(ahead, 0);
-            if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1);
+    if (scale)
+        for (; i < both; i += XENT_LANES) {
+            SWEEP_GROUP
+            REAL line[XENT_LANES];
+            for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(scaled)(terms[i + l], d_hi, d_lo);
+            for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) stream_line(to + i + l, line + l);
         }
-        for (int l = 0; l < XENT_LANES; l++) {
-            REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];
-            if (clamp) v = v < floor ? floor : v; /* a NaN stays */
-            REAL term = NAME(add_exp)(v, rounder, 1, &hi[l], &lo[l]);
-            if (mode != SUM_ONLY) e[i + l] = term;
-        }
+    for (; i < whole; i += XENT_LANES) {
+        SWEEP_GROUP
     }
     memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo);
-    for (ptrdiff_t i = whole; i < n; i += XENT_TAIL_STEP) {
+    for (i = whole; i < n; i += XENT_TAIL_STEP) {
         const int left = n - i < XENT_TAIL_STEP ? (int)(n - i) : XENT_TAIL_STEP;
         REAL *at_hi = out->hi + (i - whole), *at_lo = out->lo + (i - whole);
         for (int l = 0; l < XENT_TAIL_STEP; l++) {
@@ -109,18 +135,22 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
         }
     }
 }
+#undef SWEEP_GROUP
 
-#define SWEEP(NAME_, MODE, CLAMP)                                                                             \
-    XENT_NOINLINE void NAME(NAME_)(const REAL *x, REAL *e, ptrdiff_t n, REAL rounder, REAL sigma, REAL floor, \
-                                   NAME(lanes) * out) {                                                       \
-        NAME(sweep)(x, e, n, rounder, sigma, floor, MODE, CLAMP, out);                                        \
+#define SWEEP(NAME_, MODE, CLAMP, SCALE)                                                                         \
+    XENT_NOINLINE void NAME(NAME_)(const REAL *x, REAL *e, ptrdiff_t n, REAL rounder, REAL sigma, REAL floor,    \
+                                   NAME(lanes) * out, const NAME(scaling) * s) {                                 \
+        NAME(sweep)                                                                                              \
+        (x, e, n, rounder, sigma, floor, MODE, CLAMP, out, SCALE, SCALE ? s->terms : NULL, SCALE ? s->to : NULL, \
+         SCALE ? s->hi : 0, SCALE ? s->lo : 0, SCALE ? s->n : 0);                                                \
     }
-SWEEP(sweep_sum, SUM_ONLY, 0)
-SWEEP(sweep_sum_clamped, SUM_ONLY, 1)
-SWEEP(sweep_store, SUM_STORE, 0)
-SWEEP(sweep_store_clamped, SUM_STORE, 1)
-SWEEP(sweep_in_place, SUM_IN_PLACE, 0)
-SWEEP(sweep_in_place_clamped, SUM_IN_PLACE, 1)
+SWEEP(sweep_sum, SUM_ONLY, 0, 0)
+SWEEP(sweep_sum_clamped, SUM_ONLY, 1, 0)
+SWEEP(sweep_store, SUM_STORE, 0, 0)
+SWEEP(sweep_store_clamped, SUM_STORE, 1, 0)
+SWEEP(sweep_and_stream, SUM_KEEP, 0, 1)
+SWEEP(sweep_in_place, SUM_IN_PLACE, 0, 0)
+SWEEP(sweep_in_place_clamped, SUM_IN_PLACE, 1, 0)
 #undef SWEEP
 
 XENT_INLINE int NAME(has_nan)(const REAL *x, ptrdiff_t n) {
@@ -163,12 +193,13 @@ static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headro
                                      NAME(lanes) * lanes) {
     const REAL sigma = NAME(sigma)(room.guard);
     if (!e)
-        (by->clamp ? NAME(sweep_sum_clamped) : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes);
+        (by->clamp ? NAME(sweep_sum_clamped) : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes, NULL);
     else if (e == x)
         (by->clamp ? NAME(sweep_in_place_clamped) : NAME(sweep_in_place))(NULL, e, n, by->rounder, sigma, by->floor,
-                                                                          lanes);
+                                                                          lanes, NULL);
     else
-        (by->clamp ? NAME(sweep_store_clamped) : NAME(sweep_store))(x, e, n, by->rounder, sigma, by->floor, lanes);
+        (by->clamp ? NAME(sweep_store_clamped) : NAME(sweep_store))(x, e, n, by->rounder, sigma, by->floor, lanes,
+                                                                    NULL);
 }
 
 /* The lanes folded in halves. */

@@ -14,7 +14,7 @@ XENT_INLINE void NAME(scale_terms)(REAL *restrict e, ptrdiff_t n, REAL d_hi, REA
     const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)e % XENT_LINE / sizeof(REAL)), head = before < n ? before : n;
     for (ptrdiff_t i = 0, end = head; i < n; end = n)
         for (; i < end; i++) {
-            REAL v = REAL_FMA(e[i], d_hi, e[i] * d_lo);
+            REAL v = NAME(scaled)(e[i], d_hi, d_lo);
             if (mode > 0) v = v < least ? (REAL)0 : v * down;
             if (mode > 1) v *= down2;
             e[i] = v;
@@ -135,6 +135,10 @@ XENT_INLINE REAL NAME(lowered)(double v) {
     return fabs(v) < REAL_MIN * 0x1p128 ? (REAL)0 : (REAL)(v * 0x1p-128);
 }
 
+static inline void NAME(write_element)(NAME(sweeper) * w, char *out_row, ptrdiff_t i, REAL value) {
+    memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
+}
+
 static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) {
     for (ptrdiff_t i = 0; i < w->layout->classes; i++)
         memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
@@ -166,18 +170,45 @@ static inline void NAME(narrow_scale)(NAME(sweeper) * w, int rows) {
     }
 }
 
-/* Scale the terms of the rows of the last sum_rows by their factors; NaN where a row is not finite. */
-static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows) {
+/* A row kept is to be scaled later. */
+static inline void NAME(keep_row)(NAME(sweeper) * w, int r, wide d, ptrdiff_t label, double label_is) {
+    NAME(kept_rows) *k = &w->later;
+    const int at = k->rows++;
+    const rowsum sum = sum_of(&w->batch, r);
+    const block_scale block = {sum.max, sum.scale, sum.far};
+    k->terms[at] = w->term_rows[r], k->to[at] = (REAL *)w->out_rows[r];
+    NAME(split)(d, &k->hi[at], &k->lo[at]);
+    k->likely[at] = NAME(is_likely)(&sum) ? NAME(place_of_largest)(k->terms[at], w->layout->classes, &block) : -1;
+    k->likely_is[at] = NAME(scaled_top)(&sum, d);
+    k->label[at] = label, k->label_is[at] = NAME(rounded)(label_is);
+}
+
+/* Scale the terms of the rows of the last sum_rows by their factors, at once or, where they are kept, with the next rows;
+ * NaN where a row is not finite. labels (or NULL): elements that are label_is afterwards. */
+static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *labels, const double *label_is) {
     const row_batch *b = &w->batch;
+    const ptrdiff_t classes = w->layout->classes;
+    const int in_place = w->out->data == w->x->data && rows > 1;
     int together = w->side_by_side && b->ordinary;
     for (int r = 0; r < rows && together; r++) together = NAME(is_safe)(b->min[r], b->scale[r], w->factor_hi[r]);
-    if (together) {
-        NAME(narrow_scale)(w, rows);
-        return;
-    }
-    for (int r = 0; r < rows; r++)
-        if (b->kind[r] == ROW_FINITE)
-            NAME(row_scale)(w, r, (wide){w->factor_hi[r], w->factor_lo[r]});
-        else
+    if (together) NAME(narrow_scale)(w, rows);
+    w->later.rows = w->later.next = 0;
+    for (int r = 0; r < rows; r++) {
+        const wide d = {w->factor_hi[r], w->factor_lo[r]};
+        const int finite = b->kind[r] == ROW_FINITE;
+        if (w->keeps && finite && !b->far[r] && NAME(is_safe)(b->min[r], b->scale[r], d.hi)) {
+            NAME(keep_row)(w, r, d, labels ? (ptrdiff_t)labels[r] : -1, labels ? label_is[r] : 0.0);
+            continue;
+        }
+        if (!finite)
             NAME(row_fill)(w, w->out_rows[r], (REAL)NAN);
+        else if (!together) {
+            /* In place, the logits of the next batch are asked for now: memory would else wait until they are swept. */
+            for (size_t i = 0; in_place && i < (size_t)classes * sizeof(REAL); i += XENT_LINE)
+                __builtin_prefetch(w->out_rows[r] + i + XENT_LOGITS_AT_ONCE * sizeof(REAL), 0, 2);
+            if (w->keeps) memcpy(w->out_rows[r], w->term_rows[r], (size_t)classes * sizeof(REAL));
+            NAME(row_scale)(w, r, d);
+        }
+        if (labels) NAME(write_element)(w, w->out_rows[r], (ptrdiff_t)labels[r], NAME(rounded)(label_is[r]));
+    }
 }

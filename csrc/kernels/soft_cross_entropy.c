@@ -104,7 +104,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             NAME(label_rows)(&w, &k, 1, p->z_loss);
             loss = k.loss[0], lse = k.lse[0];
             if (a->grad) {
-                NAME(scale_rows)(&w, 1);
+                NAME(scale_rows)(&w, 1, NULL, NULL);
                 NAME(write_element)(&w, w.out_rows[0], (ptrdiff_t)y, NAME(rounded)(k.grad[0]));
             }
         } else {

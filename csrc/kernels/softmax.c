@@ -41,7 +41,7 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
             const wide unit = NAME(div)((wide){1.0, 0.0}, total);
             w.factor_hi[r] = unit.hi, w.factor_lo[r] = unit.lo;
         }
-        NAME(scale_rows)(&w, n);
+        NAME(scale_rows)(&w, n, NULL, NULL);
     }
     NAME(sweeper_stop)(&w, few);
 }

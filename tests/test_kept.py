@@ -1,0 +1,70 @@
+"""Large results, whose terms are kept while the next rows are summed and which are stored past the cache, have the bits
+of the same rows in place, where nothing is kept; and nothing beside them is written.
+
+From 16 MiB on (XENT_STREAM_BYTES), rows of 33 to 4,096 classes: two rows per batch at 4,096, whole and broken groups of
+lanes, rows that begin within a cache line.
+"""
+
+import numpy as np
+import pytest
+
+import xent
+
+SHAPES = {"float32": [(4300, 1000), (4201, 999), (128000, 33), (1030, 4096)], "float64": [(2200, 999)]}
+CASES = [(np.dtype(name), *shape) for name, shapes in SHAPES.items() for shape in shapes]
+OPTIONS = {
+    "plain": {},
+    "sum, z_loss": {"reduction": "sum", "z_loss": 0.1},
+    "ignored rows, no weight": {"ignore_index": -1, "sample_weight": True},
+}
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def problem(rows, classes, dtype, offset):
+    """Logits that begin `offset` elements into a buffer, among them rows of every other kind; and labels."""
+    rng = np.random.default_rng(classes)
+    z = rng.normal(0, 3, rows * classes + 16).astype(dtype)[offset : offset + rows * classes].reshape(rows, classes)
+    z[5] += 1e6  # far
+    z[7, 3], z[11, 0], z[13] = np.nan, np.inf, -np.inf
+    z[17, 2] += 50  # likely
+    z[20:23] *= 300  # a wide spread
+    y = rng.integers(0, classes, rows)
+    y[17:19] = 2
+    y[20] = z[20].argmax()
+    return z, y
+
+
+def guarded(rows, classes, dtype, offset):
+    buffer = np.full(rows * classes + 16, 7, dtype)
+    return buffer, buffer[offset : offset + rows * classes].reshape(rows, classes)
+
+
+def untouched(buffer, offset, size):
+    return np.all(buffer[:offset] == 7) and np.all(buffer[offset + size :] == 7)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(("dtype", "rows", "classes"), CASES)
+def test_loss_and_gradient(tier, dtype, rows, classes, options):
+    z, y = problem(rows, classes, dtype, 1)
+    options = dict(options)
+    if options.pop("sample_weight", False):
+        options["sample_weight"] = np.where(np.arange(rows) % 9 == 4, 0.0, 1.5)
+        y[30:40:3] = -1
+    buffer, out = guarded(rows, classes, dtype, 3)
+    loss, grad = xent.cross_entropy_with_grad(z, y, out=out, **options)
+    assert grad is out
+    assert untouched(buffer, 3, out.size)
+    in_place = z.copy()
+    expected, _ = xent.cross_entropy_with_grad(in_place, y, out=in_place, **options)
+    assert out.tobytes() == in_place.tobytes()
+    assert np.array(loss).tobytes() == np.array(expected).tobytes()
+
+
+@pytest.mark.parametrize(("dtype", "rows", "classes"), CASES)
+def test_softmax(tier, dtype, rows, classes):
+    z, _ = problem(rows, classes, dtype, 5)
+    buffer, out = guarded(rows, classes, dtype, 2)
+    xent.softmax(z, axis=1, out=out)
+    assert untouched(buffer, 2, out.size)
+    assert out.tobytes() == xent.softmax(z, axis=1, out=z).tobytes()
