@@ -4,9 +4,10 @@
     python tools/search_errors.py --rounds 2 --seed 5
 
 Rows of 2 to 100 classes, 400,000 logits a time: normal, tied, near odd halves of ln 2 (where the reduction of e^x has
-its largest errors), one far above the rest, and all but one tied. The truth is the x87's 64-bit arithmetic, 2^-40 of a unit
-here; on other processors, whose long double is no longer than a double, 2^-29. Printed: the worst of each in ulp of the
-exact result (logsumexp: of the larger of |lse| and |max|), and the row. Nothing is asserted: the bounds are in tests/.
+its largest errors), one far above the rest, and all but one tied. The truth is the x87's 64-bit arithmetic, 2^-40 of
+a unit here; on other processors, whose long double is no longer than a double, 2^-29. Printed: the worst of each in
+ulp of the exact result (logsumexp: of the larger of |lse| and |max|), and the row. Nothing is asserted: the bounds
+are in tests/.
 """
 
 from __future__ import annotations
