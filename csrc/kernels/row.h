@@ -13,8 +13,10 @@ typedef struct {
 /* Rows are taken XENT_ROWS at a time, fewer where their logits would not stay in the first-level cache; rows of up to
  * XENT_NARROW classes are then worked on side by side, a row per vector element. */
 enum { XENT_BLOCKS_ON_STACK = 64, XENT_ROWS = 16, XENT_NARROW = 32, XENT_LOGITS_AT_ONCE = 8192 };
-/* Results of this size go past the cache. */
-enum { XENT_STREAM_BYTES = 1 << 24 };
+/* Results of this size go past the cache; checks of the C code set it so low that theirs do. */
+#ifndef XENT_STREAM_BYTES
+#define XENT_STREAM_BYTES (1 << 24)
+#endif
 
 XENT_INLINE ptrdiff_t whole_groups(ptrdiff_t classes) {
     return (classes + XENT_LANES - 1) / XENT_LANES * XENT_LANES;
