@@ -191,7 +191,11 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *
     const int in_place = w->out->data == w->x->data && rows > 1;
     int together = w->side_by_side && b->ordinary;
     for (int r = 0; r < rows && together; r++) together = NAME(is_safe)(b->min[r], b->scale[r], w->factor_hi[r]);
-    if (together) NAME(narrow_scale)(w, rows);
+    if (together) {
+        NAME(narrow_scale)(w, rows);
+        for (int r = 0; r < rows && labels; r++) ((REAL *)w->out_rows[r])[labels[r]] = NAME(rounded)(label_is[r]);
+        return;
+    }
     w->later.rows = w->later.next = 0;
     for (int r = 0; r < rows; r++) {
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
@@ -202,7 +206,7 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *
         }
         if (!finite)
             NAME(row_fill)(w, w->out_rows[r], (REAL)NAN);
-        else if (!together) {
+        else {
             /* In place, the logits of the next batch are asked for now: memory would else wait until they are swept. */
             for (size_t i = 0; in_place && i < (size_t)classes * sizeof(REAL); i += XENT_LINE)
                 __builtin_prefetch(w->out_rows[r] + i + XENT_LOGITS_AT_ONCE * sizeof(REAL), 0, 2);
