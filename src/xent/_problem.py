@@ -122,7 +122,7 @@ def run(
     problem: Checked, want_loss: bool, grad: Array | None, grad_loss: Array | None, return_lse: bool, softcap: Any
 ) -> Any:
     """The loss (reduced, or per row), and with `return_lse` (loss, lse)."""
-    cap = checked_softcap(softcap)
+    cap = 0.0 if softcap is None else checked_softcap(softcap)
     if problem[10] != 2 and not return_lse:
         reduced: Any = _kernels.cross_entropy(*problem, grad_loss, grad, None, None, cap)
         if type(reduced) is tuple:
