@@ -7,7 +7,7 @@
 
 /* Elements first .. last - 1 of a row kept, scaled: element by element, or whole lines past the cache. */
 XENT_INLINE void NAME(put_scaled)(const NAME(kept_rows) * k, int r, ptrdiff_t first, ptrdiff_t last) {
-    for (ptrdiff_t i = first; i < last; i++) k->to[r][i] = NAME(scaled)(k->terms[r][i], k->hi[r], k->lo[r]);
+    for (ptrdiff_t i = first; i < last; i++) k->to[r][i] = NAME(scaled_term)(k->terms[r][i], k->hi[r], k->lo[r]);
 }
 
 /* An element that is known by itself, put into a row whose elements first .. last - 1 went past the cache. There the whole
@@ -18,7 +18,8 @@ static inline void NAME(put_known)(const NAME(kept_rows) * k, int r, ptrdiff_t a
     if (at < 0) return;
     const ptrdiff_t start = first + (at - first) / PER_LINE * PER_LINE;
     const int streamed = at >= first && at < last;
-    for (int l = 0; l < PER_LINE && streamed; l++) line[l] = NAME(scaled)(k->terms[r][start + l], k->hi[r], k->lo[r]);
+    for (int l = 0; l < PER_LINE && streamed; l++)
+        line[l] = NAME(scaled_term)(k->terms[r][start + l], k->hi[r], k->lo[r]);
     for (int known = 0; known < 2; known++) {
         const ptrdiff_t which = known ? k->label[r] : k->likely[r];
         const REAL is = known ? k->label_is[r] : k->likely_is[r];

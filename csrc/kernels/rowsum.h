@@ -80,27 +80,27 @@ typedef struct {
     ptrdiff_t n;
 } NAME(scaling);
 
-XENT_INLINE REAL NAME(scaled)(REAL term, REAL hi, REAL lo) {
+XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
     return REAL_FMA(term, hi, term * lo);
 }
 
-/* XENT_LANES classes from i on, in the body of sweep, whose arrays compilers then keep in registers. */
-#define SWEEP_GROUP                                                                                          \
-    /* What the next sweep for extremes will read is asked for: that sweep has little arithmetic to hide a \
-     * wait; and the lines that terms are about to be stored to. */ \
-    for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {                                    \
-        const char *ahead = (const char *)(from + i + l) + XENT_AHEAD;                                       \
-        if (mode == SUM_IN_PLACE)                                                                            \
-            __builtin_prefetch(ahead, 1);                                                                    \
-        else                                                                                                 \
-            __builtin_prefetch(ahead, 0);                                                                    \
-        if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1);         \
-    }                                                                                                        \
-    for (int l = 0; l < XENT_LANES; l++) {                                                                   \
-        REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];                                                 \
-        if (clamp) v = v < floor ? floor : v; /* a NaN stays */                                              \
-        REAL term = NAME(add_exp)(v, rounder, 1, &hi[l], &lo[l]);                                            \
-        if (mode != SUM_ONLY) e[i + l] = term;                                                               \
+/* XENT_LANES classes from i on, in the body of sweep, whose arrays compilers then keep in registers. What the next sweep
+ * for extremes will read is asked for, which has little arithmetic to hide a wait; and the lines that terms are about to
+ * be stored to. */
+#define SWEEP_GROUP                                                                                  \
+    for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {                            \
+        const char *ahead = (const char *)(from + i + l) + XENT_AHEAD;                               \
+        if (mode == SUM_IN_PLACE)                                                                    \
+            __builtin_prefetch(ahead, 1);                                                            \
+        else                                                                                         \
+            __builtin_prefetch(ahead, 0);                                                            \
+        if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1); \
+    }                                                                                                \
+    for (int l = 0; l < XENT_LANES; l++) {                                                           \
+        REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];                                         \
+        if (clamp) v = v < floor ? floor : v; /* a NaN stays */                                      \
+        REAL term = NAME(add_exp)(v, rounder, 1, &hi[l], &lo[l]);                                    \
+        if (mode != SUM_ONLY) e[i + l] = term;                                                       \
     }
 
 /* One block, into lanes. mode, clamp and scale are constants at every call; clamped, what is below floor counts as
@@ -117,7 +117,7 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
         for (; i < both; i += XENT_LANES) {
             SWEEP_GROUP
             REAL line[XENT_LANES];
-            for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(scaled)(terms[i + l], d_hi, d_lo);
+            for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(scaled_term)(terms[i + l], d_hi, d_lo);
             for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) stream_line(to + i + l, line + l);
         }
     for (; i < whole; i += XENT_LANES) {

@@ -14,7 +14,7 @@ XENT_INLINE void NAME(scale_terms)(REAL *restrict e, ptrdiff_t n, REAL d_hi, REA
     const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)e % XENT_LINE / sizeof(REAL)), head = before < n ? before : n;
     for (ptrdiff_t i = 0, end = head; i < n; end = n)
         for (; i < end; i++) {
-            REAL v = NAME(scaled)(e[i], d_hi, d_lo);
+            REAL v = NAME(scaled_term)(e[i], d_hi, d_lo);
             if (mode > 0) v = v < least ? (REAL)0 : v * down;
             if (mode > 1) v *= down2;
             e[i] = v;
