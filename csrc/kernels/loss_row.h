@@ -8,7 +8,7 @@
 XENT_INLINE void add_loss(wide *total, double loss) {
     wide s = two_sum(total->hi, loss);
     total->hi = s.hi;
-    if (s.lo - s.lo == 0.0) total->lo += s.lo;
+    total->lo += s.lo - s.lo == 0.0 ? s.lo : 0.0;
 }
 
 XENT_INLINE wide product(double a, double b) { /* a b, exactly */
@@ -64,7 +64,7 @@ XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max,
 }
 
 /* All rows of the last sum_rows, side by side; sets the factors for scale_rows. */
-static inline void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int rows, double zeta) {
+XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int rows, double zeta) {
     const row_batch *b = &w->batch;
     double offset[XENT_ROWS], at[XENT_ROWS];
     const int padded = padded_rows(rows);
@@ -109,15 +109,29 @@ static inline void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
     }
 }
 
-/* Row r of the last sum_rows, number `row` of all, counted s times; 0 times is no row, whatever its logits. */
-static inline void NAME(put_row)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t row, int r, double s,
-                                 double loss, double lse, wide *total) {
-    loss = s == 0.0 ? 0.0 : s * loss;
-    loss = fabs(loss) < REAL_MIN ? 0.0 : loss;
-    if (s == 0.0 && a->grad) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
-    if (a->loss_rows) ((REAL *)a->loss_rows)[row] = (REAL)loss;
-    if (a->lse_rows) ((REAL *)a->lse_rows)[row] = NAME(rounded)(lse);
-    add_loss(total, loss);
+/* The losses of the rows of the last sum_rows, from number `first` of all, each counted weight times; 0 times is no row,
+ * whatever its logits. */
+static inline void NAME(put_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t first, int rows,
+                                  const double *weight, NAME(labelled) * k) {
+    int none = 0;
+    for (int r = 0; r < rows; r++) {
+        const double loss = weight[r] == 0.0 ? 0.0 : weight[r] * k->loss[r];
+        k->loss[r] = fabs(loss) < REAL_MIN ? 0.0 : loss;
+        none |= weight[r] == 0.0;
+    }
+    for (int r = 0; r < rows && none && a->grad; r++)
+        if (weight[r] == 0.0) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
+    for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[first + r] = (REAL)k->loss[r];
+    for (int r = 0; r < rows && a->lse_rows; r++) ((REAL *)a->lse_rows)[first + r] = NAME(rounded)(k->lse[r]);
+}
+
+/* The same for a single row of the last sum_rows, number `row` of all. */
+static inline void NAME(put_row)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t row, double weight, double loss,
+                                 double lse, wide *total) {
+    NAME(labelled) k;
+    k.loss[0] = loss, k.lse[0] = lse;
+    NAME(put_rows)(a, w, row, 1, &weight, &k);
+    add_loss(total, k.loss[0]);
 }
 
 /* A row that counts for nothing and is not read. */

@@ -1,47 +1,141 @@
-/* Rows of up to XENT_NARROW classes, XENT_ROWS of them side by side: element r of every vector belongs to row r, and class
- * c takes the part of lane c, so that all is as row.h has it, bit for bit. Included once per dtype, in row.h. */
+/* Rows of up to XENT_NARROW classes, side by side: XENT_SIDE rows are turned into columns, element r of every vector
+ * belongs to row r, and class c takes the part of lane c % XENT_LANES, so that all is as row.h has it, bit for bit. What
+ * is done once a row is done for all rows of a batch. Included once per dtype, in row.h. */
+#include "transpose.h"
 
-/* The sums of up to XENT_ROWS rows. 0 where one is far or not finite: nothing is done then. */
-XENT_NOINLINE int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
-    const int classes = (int)w->layout->classes;
-    row_batch *b = &w->batch;
-    REAL v[XENT_NARROW][XENT_ROWS], most[XENT_ROWS], least[XENT_ROWS];
-    double hi[XENT_NARROW][XENT_ROWS];
-    REAL lo[XENT_NARROW][XENT_ROWS];
-    int near = 1;
-    const REAL *x[XENT_ROWS]; /* of missing rows: the first again */
-    for (int r = 0; r < XENT_ROWS; r++) x[r] = (const REAL *)w->x_rows[r < rows ? r : 0];
+/* The largest and the smallest logits of XENT_SIDE rows; none is looked at for a NaN. */
+XENT_NOINLINE void NAME(narrow_extremes)(const REAL *restrict v, int classes, REAL *restrict most,
+                                         REAL *restrict least) {
+    REAL high[XENT_SIDE], low[XENT_SIDE];
+    for (int r = 0; r < XENT_SIDE; r++) high[r] = -REAL_INF, low[r] = REAL_INF;
     for (int c = 0; c < classes; c++)
-        for (int r = 0; r < XENT_ROWS; r++) v[c][r] = x[r][c];
-    for (int r = 0; r < XENT_ROWS; r++) most[r] = -REAL_INF, least[r] = REAL_INF;
-    for (int c = 0; c < classes; c++)
-        for (int r = 0; r < XENT_ROWS; r++) {
-            most[r] = v[c][r] > most[r] ? v[c][r] : most[r];
-            least[r] = v[c][r] < least[r] ? v[c][r] : least[r];
+        for (int r = 0; r < XENT_SIDE; r++) {
+            const REAL x = v[c * XENT_SIDE + r];
+            high[r] = x > high[r] ? x : high[r];
+            low[r] = x < low[r] ? x : low[r];
         }
-    for (int r = 0; r < XENT_ROWS; r++) near &= fabs((double)most[r]) <= FAR;
-    if (!near) return 0;
-    for (int r = 0; r < XENT_ROWS; r++) {
-        const NAME(reduction) by = NAME(reduce_by)(most[r], least[r], w->room, &b->scale[r]);
-        w->by_max[r] = most[r], w->by_rounder[r] = by.rounder, w->by_floor[r] = by.floor;
-        b->max[r] = (double)most[r], b->min[r] = (double)least[r], b->kind[r] = ROW_FINITE, b->far[r] = 0;
-    }
-    const REAL sigma = NAME(sigma)(w->room.guard);
-    for (int c = 0; c < classes; c++)
-        for (int r = 0; r < XENT_ROWS; r++) {
-            REAL h = sigma, l = 0, u = v[c][r] < w->by_floor[r] ? w->by_floor[r] : v[c][r];
-            w->columns[c][r] = NAME(add_exp)(u, w->by_rounder[r], 1, &h, &l);
-            hi[c][r] = (double)h - (double)sigma, lo[c][r] = l;
-        }
-    for (int half = XENT_NARROW / 2, n = classes; half; half /= 2) {
+    memcpy(most, high, sizeof high), memcpy(least, low, sizeof low);
+}
+
+/* The lanes of XENT_SIDE rows. */
+typedef REAL NAME(side_lanes)[XENT_LANES][XENT_SIDE];
+
+XENT_INLINE void NAME(narrow_fold)(double (*hi)[XENT_SIDE], NAME(side_lanes) lo, int lanes, double *sum_hi,
+                                   double *sum_lo) {
+    for (int half = XENT_LANES / 2, n = lanes; half; half /= 2) {
         for (int c = 0; c + half < n; c++)
-            for (int r = 0; r < XENT_ROWS; r++) NAME(fold_one)(&hi[c][r], &lo[c][r], hi[c + half][r], lo[c + half][r]);
+            for (int r = 0; r < XENT_SIDE; r++) NAME(fold_one)(&hi[c][r], &lo[c][r], hi[c + half][r], lo[c + half][r]);
         n = n < half ? n : half;
     }
-    double sum_hi[XENT_ROWS], sum_lo[XENT_ROWS];
-    for (int r = 0; r < XENT_ROWS; r++) {
+    for (int r = 0; r < XENT_SIDE; r++) {
         const wide sum = NAME(folded)(hi[0][r], lo[0][r]);
         sum_hi[r] = sum.hi, sum_lo[r] = sum.lo;
+    }
+}
+
+/* v <- the terms of XENT_SIDE rows, and their sums. */
+XENT_NOINLINE void NAME(narrow_terms)(REAL *restrict v, int classes, REAL sigma, const REAL *restrict rounder,
+                                      const REAL *restrict floor, double *restrict sum_hi, double *restrict sum_lo) {
+    const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
+    NAME(side_lanes) lo;
+    double hi[XENT_LANES][XENT_SIDE];
+    for (int lane = 0; lane < lanes; lane++) {
+        REAL h[XENT_SIDE], l[XENT_SIDE];
+        for (int r = 0; r < XENT_SIDE; r++) h[r] = sigma, l[r] = 0;
+        for (int c = lane; c < classes; c += XENT_LANES) {
+            REAL *restrict x = v + c * XENT_SIDE;
+            for (int r = 0; r < XENT_SIDE; r++)
+                x[r] = NAME(add_exp)(x[r] < floor[r] ? floor[r] : x[r], rounder[r], 1, &h[r], &l[r]);
+        }
+        for (int r = 0; r < XENT_SIDE; r++) hi[lane][r] = (double)h[r] - (double)sigma, lo[lane][r] = l[r];
+    }
+    NAME(narrow_fold)(hi, lo, lanes, sum_hi, sum_lo);
+}
+
+/* The same where each lane of float32 gets one term at most: the high parts are whole multiples of one unit, and so
+ * their sum is exact in integers. A NaN stays one in the low parts. */
+XENT_NOINLINE void NAME(narrow_terms_once)(REAL *restrict v, int classes, REAL sigma, const REAL *restrict rounder,
+                                           const REAL *restrict floor, double *restrict sum_hi,
+                                           double *restrict sum_lo) {
+    NAME(side_lanes) lo;
+    int32_t units[XENT_SIDE] = {0}, base;
+    memcpy(&base, &sigma, sizeof base);
+    for (int c = 0; c < classes; c++) {
+        REAL *restrict x = v + c * XENT_SIDE;
+        for (int r = 0; r < XENT_SIDE; r++) {
+            REAL h = sigma, l = 0;
+            x[r] = NAME(add_exp)(x[r] < floor[r] ? floor[r] : x[r], rounder[r], 1, &h, &l);
+            int32_t bits;
+            memcpy(&bits, &h, sizeof bits);
+            units[r] += bits - base;
+            lo[c][r] = l;
+        }
+    }
+    for (int half = XENT_LANES / 2, n = classes; half; half /= 2) {
+        for (int c = 0; c + half < n; c++)
+            for (int r = 0; r < XENT_SIDE; r++) lo[c][r] += lo[c + half][r];
+        n = n < half ? n : half;
+    }
+    const double unit = (double)sigma * 0x1p-23;
+    for (int r = 0; r < XENT_SIDE; r++) {
+        const wide sum = NAME(folded)(units[r] * unit, lo[0][r]);
+        sum_hi[r] = sum.hi, sum_lo[r] = sum.lo;
+    }
+}
+
+/* The terms below the largest of each row, added anew, as sharp_rest does. */
+XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const REAL *restrict largest,
+                                      double *restrict rest_hi, double *restrict rest_lo) {
+    const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
+    NAME(side_lanes) lo;
+    double hi[XENT_LANES][XENT_SIDE];
+    for (int lane = 0; lane < lanes; lane++) {
+        double h[XENT_SIDE];
+        REAL l[XENT_SIDE];
+        for (int r = 0; r < XENT_SIDE; r++) h[r] = 0.0, l[r] = 0;
+        for (int c = lane; c < classes; c += XENT_LANES)
+            for (int r = 0; r < XENT_SIDE; r++) {
+                const REAL e = v[c * XENT_SIDE + r], counted = e < (REAL)DROPPED || e >= largest[r] ? 0 : e;
+                NAME(fold_one)(&h[r], &l[r], (double)counted, 0);
+            }
+        memcpy(hi[lane], h, sizeof h), memcpy(lo[lane], l, sizeof l);
+    }
+    NAME(narrow_fold)(hi, lo, lanes, rest_hi, rest_lo);
+}
+
+/* The sums of the rows of a batch, their terms in w->columns. 0 where one is far or not finite: then nothing is done. */
+static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
+    const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
+    const REAL sigma = NAME(sigma)(w->room.guard);
+    row_batch *b = &w->batch;
+    REAL most[XENT_ROWS], least[XENT_ROWS];
+    double sum_hi[XENT_ROWS], sum_lo[XENT_ROWS];
+    int far = 0;
+    /* The next rows are asked for now, and the lines that these results go to. */
+    const ptrdiff_t size = classes * (ptrdiff_t)sizeof(REAL), next = w->x_rows[rows - 1] - w->x_rows[0] + size;
+    for (int r = 0; r < rows; r++)
+        for (ptrdiff_t i = 0; i < size; i += XENT_LINE) {
+            __builtin_prefetch(w->x_rows[r] + next + i, 0, 2);
+            if (w->out) __builtin_prefetch(w->out_rows[r] + i, 1);
+        }
+    for (int r = rows; r < sides * XENT_SIDE; r++) w->x_rows[r] = w->x_rows[0];
+    for (int i = 0; i < sides; i++) NAME(rows_to_columns)
+    ((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, NAME(columns_of)(w, i));
+    for (int i = 0; i < sides; i++)
+        NAME(narrow_extremes)(NAME(columns_of)(w, i), classes, most + i * XENT_SIDE, least + i * XENT_SIDE);
+    for (int r = 0; r < sides * XENT_SIDE; r++) far |= !(fabs((double)most[r]) <= FAR);
+    if (far) return 0;
+    for (int r = 0; r < sides * XENT_SIDE; r++) {
+        const NAME(reduction) by = NAME(reduce_by)(most[r], least[r], w->room, &b->scale[r]);
+        w->by_max[r] = most[r], w->by_rounder[r] = by.rounder, w->by_floor[r] = by.floor;
+        b->max[r] = (double)most[r], b->min[r] = (double)least[r];
+    }
+    memset(b->far, 0, sizeof b->far);
+    for (int r = 0; r < XENT_ROWS; r++) b->kind[r] = ROW_FINITE;
+    for (int i = 0; i < sides; i++) {
+        const int at = i * XENT_SIDE;
+        (sizeof(REAL) == 4 && classes <= XENT_LANES ? NAME(narrow_terms_once) : NAME(narrow_terms))(
+            NAME(columns_of)(w, i), classes, sigma, w->by_rounder + at, w->by_floor + at, sum_hi + at, sum_lo + at);
     }
     NAME(close_rows)(w, rows, sum_hi, sum_lo);
     return 1;

@@ -10,9 +10,17 @@ typedef struct {
     double max, scale;
     int far;
 } block_scale;
-/* Rows are taken XENT_ROWS at a time, fewer where their logits would not stay in the first-level cache; rows of up to
- * XENT_NARROW classes are then worked on side by side, a row per vector element. */
-enum { XENT_BLOCKS_ON_STACK = 64, XENT_ROWS = 16, XENT_NARROW = 32, XENT_LOGITS_AT_ONCE = 8192 };
+/* Rows are taken several at a time, as many as stay in the first-level cache: XENT_SWEPT at most, or XENT_ROWS of up to
+ * XENT_NARROW classes, which are worked on XENT_SIDE side by side, a row per vector element. */
+enum {
+    XENT_BLOCKS_ON_STACK = 64,
+    XENT_SWEPT = 16,
+    XENT_LOGITS_AT_ONCE = 8192,
+    XENT_ROWS = 64,
+    XENT_SIDE = 32,
+    XENT_NARROW = 128,
+    XENT_COLUMNS = 4096
+};
 /* Results of this size go past the cache; checks of the C code set it so low that theirs do. */
 #ifndef XENT_STREAM_BYTES
 #define XENT_STREAM_BYTES (1 << 24)
@@ -58,10 +66,10 @@ XENT_INLINE void put_sum(row_batch *b, int r, const rowsum *sum) {
  * are known by themselves: the one at `likely`, then the one at `label` (-1: there is none). */
 typedef struct {
     int rows, next;
-    const REAL *terms[XENT_ROWS];
-    REAL *to[XENT_ROWS], hi[XENT_ROWS], lo[XENT_ROWS];
-    ptrdiff_t likely[XENT_ROWS], label[XENT_ROWS];
-    REAL likely_is[XENT_ROWS], label_is[XENT_ROWS];
+    const REAL *terms[XENT_SWEPT];
+    REAL *to[XENT_SWEPT], hi[XENT_SWEPT], lo[XENT_SWEPT];
+    ptrdiff_t likely[XENT_SWEPT], label[XENT_SWEPT];
+    REAL likely_is[XENT_SWEPT], label_is[XENT_SWEPT];
 } NAME(kept_rows);
 
 /* Of one thread's call: buffers and what was learnt on the way. */
@@ -81,8 +89,8 @@ typedef struct {
     _Alignas(64) REAL logits[XENT_BLOCK];
     _Alignas(64) REAL terms[XENT_BLOCK];
     _Alignas(64) REAL shifted[XENT_BLOCK];
-    _Alignas(64) REAL columns[XENT_NARROW][XENT_ROWS];
-    NAME(lanes) lanes[XENT_ROWS];
+    _Alignas(64) REAL columns[XENT_COLUMNS];
+    NAME(lanes) lanes[XENT_SWEPT];
     REAL by_max[XENT_ROWS], by_rounder[XENT_ROWS], by_floor[XENT_ROWS]; /* their reductions */
 } NAME(sweeper);
 
@@ -90,6 +98,11 @@ typedef struct {
 XENT_INLINE void NAME(make_room)(NAME(sweeper) * w, double times) {
     const double guard = times <= 1.0 ? GUARD : GUARD_DEEP;
     w->room = (headroom){guard, DEPTH(guard)};
+}
+
+/* Of rows side by side: element [c][r] of those from XENT_SIDE i on. */
+XENT_INLINE REAL *NAME(columns_of)(NAME(sweeper) * w, int i) {
+    return w->columns + i * w->layout->classes * XENT_SIDE;
 }
 
 /* The logits start .. start + n - 1 of a row: in place where they can be read there, else copied to the buffer. */
@@ -120,12 +133,40 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, char *x_row, char *out_row, 
     }
 }
 
+XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const REAL *restrict largest,
+                                      double *restrict rest_hi, double *restrict rest_lo);
+
+/* The rests of those rows of a batch that have little beside their largest term. */
+static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int *sharp) {
+    row_batch *b = &w->batch;
+    double rest_hi[XENT_ROWS], rest_lo[XENT_ROWS];
+    for (int at = 0; at < rows && w->side_by_side; at += XENT_SIDE) {
+        REAL largest[XENT_SIDE];
+        int any = 0;
+        for (int r = 0; r < XENT_SIDE; r++) any |= at + r < rows && sharp[at + r];
+        for (int r = 0; r < XENT_SIDE && any; r++)
+            largest[r] = (REAL)NAME(added)(w->by_max[at + r], w->by_rounder[at + r]).hi;
+        if (any) NAME(narrow_rests)
+        (NAME(columns_of)(w, at / XENT_SIDE), (int)w->layout->classes, largest, rest_hi + at, rest_lo + at);
+    }
+    for (int r = 0; r < rows; r++) {
+        if (!sharp[r]) continue;
+        if (!w->side_by_side) {
+            const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
+            const wide rest = NAME(sharp_rest)((const REAL *)w->x_rows[r], w->term_rows[r], w->layout->classes, &by);
+            rest_hi[r] = rest.hi, rest_lo[r] = rest.lo;
+        }
+        b->rest_hi[r] = rest_hi[r], b->rest_lo[r] = rest_lo[r];
+        if (rest_hi[r] != rest_hi[r]) b->kind[r] = ROW_NAN, b->ordinary = 0;
+    }
+}
+
 /* Rows of one block each, their sums given: their largest terms, side by side, and their rests. Of far rows and such as
  * are not finite all is known. */
-XENT_INLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum_hi, const double *sum_lo) {
+XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum_hi, const double *sum_lo) {
     row_batch *b = &w->batch;
     const int padded = padded_rows(rows);
-    int sharp = 0;
+    int sharp[XENT_ROWS], any = 0;
     for (int r = 0; r < padded; r++) {
         const wide top = NAME(exp_wide)(w->by_max[r], -b->scale[r]),
                    added = NAME(added)(w->by_max[r], w->by_rounder[r]);
@@ -133,20 +174,10 @@ XENT_INLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum
         const int open = b->kind[r] == ROW_FINITE && !b->far[r];
         b->top_hi[r] = open ? top.hi : b->top_hi[r], b->top_lo[r] = open ? top.lo : b->top_lo[r];
         b->rest_hi[r] = open ? rest.hi : b->rest_hi[r], b->rest_lo[r] = open ? rest.lo : b->rest_lo[r];
-        sharp |= open & !(rest.hi >= SHARP * top.hi);
+        sharp[r] = open & !(rest.hi >= SHARP * top.hi);
+        any |= sharp[r];
     }
-    for (int r = 0; r < rows && sharp; r++) {
-        if (b->kind[r] != ROW_FINITE || b->far[r] || b->rest_hi[r] >= SHARP * b->top_hi[r]) continue;
-        const REAL *x = (const REAL *)w->x_rows[r], *e = w->term_rows[r];
-        const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
-        if (w->side_by_side) {
-            for (ptrdiff_t c = 0; c < w->layout->classes; c++) w->terms[c] = w->columns[c][r];
-            e = w->terms;
-        }
-        const wide rest = NAME(sharp_rest)(x, e, w->layout->classes, &by);
-        b->rest_hi[r] = rest.hi, b->rest_lo[r] = rest.lo;
-        if (rest.hi != rest.hi) b->kind[r] = ROW_NAN, b->ordinary = 0;
-    }
+    if (any) NAME(sharp_rests)(w, rows, sharp);
 }
 
 #include "narrow.h"
@@ -154,8 +185,12 @@ XENT_INLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum
 
 /* How many rows to give sum_rows at once. */
 XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
-    const ptrdiff_t classes = w->layout->classes, n = classes ? XENT_LOGITS_AT_ONCE / whole_groups(classes) : XENT_ROWS;
-    return n < 1 ? 1 : n > XENT_ROWS ? XENT_ROWS : (int)n;
+    const ptrdiff_t classes = w->layout->classes;
+    const int narrow = classes <= XENT_NARROW, most = narrow ? XENT_ROWS : XENT_SWEPT;
+    const ptrdiff_t n = !classes ? most
+                        : narrow ? XENT_COLUMNS / classes / XENT_SIDE * XENT_SIDE
+                                 : XENT_LOGITS_AT_ONCE / whole_groups(classes);
+    return n < 1 ? 1 : n > most ? most : (int)n;
 }
 
 /* Rows of one block each that lie in memory as plain numbers. All are swept before the lanes of the first are folded: a
@@ -164,7 +199,7 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
     const ptrdiff_t classes = w->layout->classes;
     const double sigma = (double)NAME(sigma)(w->room.guard);
     row_batch *b = &w->batch;
-    double sum_hi[XENT_ROWS] = {0}, sum_lo[XENT_ROWS] = {0};
+    double sum_hi[XENT_SWEPT] = {0}, sum_lo[XENT_SWEPT] = {0};
     NAME(reduction) by[2];
     rowsum sums[2];
     int sweeps[2] = {0};
@@ -199,7 +234,7 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
 }
 
 /* log(1 + s) of the rows of a batch, and harmless numbers where a row has no sum, or is none. */
-static inline void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
+XENT_NOINLINE void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
     row_batch *b = &w->batch;
     const int padded = padded_rows(rows);
     for (int r = 0; r < padded; r++)
@@ -209,15 +244,20 @@ static inline void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
         b->log_s[r] = log1p_wide(NAME(div)((wide){b->rest_hi[r], b->rest_lo[r]}, (wide){b->top_hi[r], b->top_lo[r]}));
 }
 
-/* The sums of rows first .. first + rows - 1 to w->batch, their terms to w->out if there is one. */
-static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
+/* Where rows first .. first + rows - 1 are. */
+static inline void NAME(find_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
+    rows_of(w->layout, w->x, first, rows, w->x_rows);
+    if (w->out)
+        rows_of(w->layout, w->out, first, rows, w->out_rows);
+    else
+        memset(w->out_rows, 0, (size_t)rows * sizeof *w->out_rows);
+}
+
+/* The sums of the rows that find_rows found to w->batch, their terms to w->out if there is one. */
+static inline void NAME(sum_rows)(NAME(sweeper) * w, int rows) {
     const ptrdiff_t classes = w->layout->classes;
     const int direct = classes > 0 && w->x->direct && (!w->out || w->out->direct);
     row_batch *b = &w->batch;
-    for (int r = 0; r < rows; r++) {
-        w->x_rows[r] = row_of(w->layout, w->x, first + r);
-        w->out_rows[r] = w->out ? row_of(w->layout, w->out, first + r) : NULL;
-    }
     b->ordinary = 1;
     const int keeps = direct && w->streams && rows > 1 && classes > XENT_NARROW;
     if (!keeps) NAME(put_all_kept)(w);
@@ -226,7 +266,7 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
         w->term_rows[r] = keeps ? w->kept[w->half] + r * whole_groups(classes) : (REAL *)w->out_rows[r];
     w->side_by_side = direct && rows > 1 && classes <= XENT_NARROW;
     if (w->side_by_side) w->side_by_side = NAME(narrow_sums)(w, rows);
-    if (!w->side_by_side && direct && rows > 1)
+    if (direct && rows > 1 && classes > XENT_NARROW)
         NAME(short_sums)(w, rows);
     else if (!w->side_by_side)
         for (int r = 0; r < rows; r++) {

@@ -14,6 +14,16 @@ XENT_INLINE char *row_of(const xent_layout *layout, const xent_view *view, ptrdi
     return layout->n_batch ? p + row * view->batch_stride[0] : p;
 }
 
+/* Rows first .. first + n - 1. */
+static inline void rows_of(const xent_layout *layout, const xent_view *view, ptrdiff_t first, int n, char **to) {
+    if (layout->n_batch <= 1) {
+        const ptrdiff_t stride = layout->n_batch ? view->batch_stride[0] : 0;
+        char *p = (char *)view->data + first * stride;
+        for (int r = 0; r < n; r++) to[r] = p + r * stride;
+    } else
+        for (int r = 0; r < n; r++) to[r] = row_of(layout, view, first + r);
+}
+
 /* The element i of a row that starts at p. */
 XENT_INLINE char *element_of(const xent_layout *layout, const xent_view *view, char *p, ptrdiff_t i) {
     for (int d = layout->n_class - 1; d > 0; d--) {
@@ -90,6 +100,27 @@ static inline int64_t label_at(const xent_vector *v, ptrdiff_t row, int *is_larg
     }
     return (int64_t)number_at(p, v->type); /* 32 bits and fewer: exact in a double */
 }
+
+/* Labels first .. first + n - 1, none of them past INT64_MAX. */
+#define XENT_LABELS(TYPE)                                               \
+    for (ptrdiff_t i = 0; i < n; i++) {                                 \
+        TYPE y_;                                                        \
+        memcpy(&y_, p + i * v->stride, sizeof y_), to[i] = (int64_t)y_; \
+    }                                                                   \
+    break
+static inline void labels_at(const xent_vector *v, ptrdiff_t first, ptrdiff_t n, int64_t *to) {
+    const char *p = (const char *)v->data + first * v->stride;
+    switch (v->type) {
+        case XENT_INT8: XENT_LABELS(int8_t);
+        case XENT_UINT8: XENT_LABELS(uint8_t);
+        case XENT_INT16: XENT_LABELS(int16_t);
+        case XENT_UINT16: XENT_LABELS(uint16_t);
+        case XENT_INT32: XENT_LABELS(int32_t);
+        case XENT_UINT32: XENT_LABELS(uint32_t);
+        default: XENT_LABELS(int64_t);
+    }
+}
+#undef XENT_LABELS
 
 /* The number of a vector, or what stands for one that is not given. */
 XENT_INLINE double entry(const xent_vector *v, ptrdiff_t i, double otherwise) {

@@ -42,8 +42,8 @@ XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
  * room for the low part of d. */
 XENT_INLINE int NAME(is_safe)(double min, double scale, double d) {
     const double size = fabs(d), low_bits = sizeof(REAL) == 4 ? 42.0 : 124.0;
-    return size > REAL_MIN * power_of_two((int)low_bits) && size < 0x1p60 &&
-           min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0;
+    const int large = size > REAL_MIN * power_of_two((int)low_bits), small = size < 0x1p60;
+    return large & small & (min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0);
 }
 
 /* Whether the largest logit of a finite row has p > 1/2. Its term, rounded when it was stored, would then bring p to the
@@ -83,7 +83,7 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
             e = w->terms;
         }
         if (w->side_by_side)
-            for (ptrdiff_t c = 0; c < n; c++) e[c] = w->columns[c][r];
+            for (ptrdiff_t c = 0; c < n; c++) e[c] = NAME(columns_of)(w, r / XENT_SIDE)[c * XENT_SIDE + r % XENT_SIDE];
         const block_scale whole_row = {sum->max, sum->scale, sum->far};
         const block_scale *block = classes <= XENT_BLOCK ? &whole_row : &w->blocks[b];
         const ptrdiff_t likely =
@@ -145,13 +145,11 @@ static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) 
 }
 
 /* The terms of the last narrow_sums scaled by their factors, all of them safely, and put in their rows. */
-static inline void NAME(narrow_scale)(NAME(sweeper) * w, int rows) {
-    const int classes = (int)w->layout->classes;
+XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows) {
+    const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const row_batch *b = &w->batch;
     REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS];
-    const int padded = padded_rows(rows);
-    for (int r = padded; r < XENT_ROWS; r++) hi[r] = lo[r] = likely[r] = 0, largest[r] = -1;
-    for (int r = 0; r < padded; r++) {
+    for (int r = 0; r < sides * XENT_SIDE; r++) {
         REAL h = 0, l = 0;
         const REAL term = NAME(add_exp)(w->by_max[r], w->by_rounder[r], 1, &h, &l);
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
@@ -159,14 +157,15 @@ static inline void NAME(narrow_scale)(NAME(sweeper) * w, int rows) {
         likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
         NAME(split)(d, &hi[r], &lo[r]);
     }
-    for (int c = 0; c < classes; c++)
-        for (int r = 0; r < XENT_ROWS; r++) {
-            const REAL e = w->columns[c][r], v = REAL_FMA(e, hi[r], e * lo[r]);
-            w->columns[c][r] = e == largest[r] ? likely[r] : v;
-        }
-    for (int r = 0; r < rows; r++) {
-        REAL *out = (REAL *)w->out_rows[r];
-        for (int c = 0; c < classes; c++) out[c] = w->columns[c][r];
+    for (int i = 0; i < sides; i++) {
+        const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
+        REAL *restrict v = NAME(columns_of)(w, i);
+        for (int c = 0; c < classes; c++)
+            for (int r = 0; r < XENT_SIDE; r++) {
+                const REAL e = v[c * XENT_SIDE + r], p = NAME(scaled_term)(e, hi[at + r], lo[at + r]);
+                v[c * XENT_SIDE + r] = e == largest[at + r] ? likely[at + r] : p;
+            }
+        NAME(columns_to_rows)(v, classes, (REAL *const *)(w->out_rows + at), left);
     }
 }
 
@@ -189,8 +188,10 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *
     const row_batch *b = &w->batch;
     const ptrdiff_t classes = w->layout->classes;
     const int in_place = w->out->data == w->x->data && rows > 1;
-    int together = w->side_by_side && b->ordinary;
-    for (int r = 0; r < rows && together; r++) together = NAME(is_safe)(b->min[r], b->scale[r], w->factor_hi[r]);
+    int together = w->side_by_side && b->ordinary, safe[XENT_ROWS];
+    for (int r = 0, padded = padded_rows(rows); r < padded && together; r++)
+        safe[r] = NAME(is_safe)(b->min[r], b->scale[r], w->factor_hi[r]);
+    for (int r = 0; r < rows && together; r++) together = safe[r];
     if (together) {
         NAME(narrow_scale)(w, rows);
         for (int r = 0; r < rows && labels; r++) ((REAL *)w->out_rows[r])[labels[r]] = NAME(rounded)(label_is[r]);

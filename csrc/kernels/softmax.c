@@ -15,7 +15,8 @@ void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t las
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
-        NAME(sum_rows)(&w, first, n);
+        NAME(find_rows)(&w, first, n);
+        NAME(sum_rows)(&w, n);
         for (int r = 0; r < n; r++) {
             const double lse = w.batch.max[r] + w.batch.log_s[r];
             ((REAL *)a->row_out)[first + r] = NAME(rounded)(lse);
@@ -34,7 +35,8 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
     if (!NAME(sweeper_start)(&w, a->layout, a->x, a->out, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
-        NAME(sum_rows)(&w, first, n);
+        NAME(find_rows)(&w, first, n);
+        NAME(sum_rows)(&w, n);
         for (int r = 0, padded = padded_rows(n); r < padded; r++) {
             const row_batch *b = &w.batch;
             const wide total = NAME(add)((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]});
@@ -52,7 +54,8 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         char *out_row = row_of(a->layout, a->out, row);
-        NAME(sum_rows)(&w, row, 1);
+        NAME(find_rows)(&w, row, 1);
+        NAME(sum_rows)(&w, 1);
         const enum row_kind kind = w.batch.kind[0];
         const int finite = kind == ROW_FINITE, nan = kind == ROW_NAN || kind == ROW_EMPTY;
         const double max = finite ? w.batch.max[0] : 0.0, log_s = finite ? w.batch.log_s[0] : nan ? NAN : INFINITY;

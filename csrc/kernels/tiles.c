@@ -247,7 +247,7 @@ void KERNEL(tile_finish)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
             NAME(label_rows)(&w, &k, 1, p->z_loss);
             loss = k.loss[0], lse = k.lse[0];
         }
-        NAME(put_row)(a, &w, row, 0, weight, loss, lse, &total);
+        NAME(put_row)(a, &w, row, weight, loss, lse, &total);
     }
     if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
     NAME(sweeper_stop)(&w, few);
