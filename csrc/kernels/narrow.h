@@ -111,9 +111,10 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     REAL most[XENT_ROWS], least[XENT_ROWS];
     double sum_hi[XENT_ROWS], sum_lo[XENT_ROWS];
     int far = 0;
-    /* The next rows are asked for now, and the lines that these results go to. */
+    /* Of rows of some lines the next are asked for now, and the lines that these results go to; memory by itself is
+     * fetched ahead along one row, not along several. */
     const ptrdiff_t size = classes * (ptrdiff_t)sizeof(REAL), next = w->x_rows[rows - 1] - w->x_rows[0] + size;
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows && size > 2 * XENT_LINE; r++)
         for (ptrdiff_t i = 0; i < size; i += XENT_LINE) {
             __builtin_prefetch(w->x_rows[r] + next + i, 0, 2);
             if (w->out) __builtin_prefetch(w->out_rows[r] + i, 1);

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from xent import _kernels
 from xent._arrays import Array, distinct, plain
 from xent._problem import batch_shape, checked, gradient_array, run
 from xent.hessian import cross_entropy_hessian_diag, cross_entropy_hvp
@@ -115,6 +116,16 @@ def cross_entropy(
     >>> xent.cross_entropy(logits, [0, 1], reduction="none")
     array([4.07605964e-01, 1.87152459e-13])
     """
+    if (  # no options: see _kernels
+        class_weight is sample_weight is ignore_index is softcap is normalizer is None
+        and axis == -1
+        and label_smoothing == z_loss == 0.0
+        and reduction == "mean"
+        and not return_lse
+    ):
+        plain_result = _kernels.plain_cross_entropy(logits, targets, None, False)
+        if plain_result is not None:
+            return plain_result
     problem = checked(
         logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
@@ -182,6 +193,16 @@ def cross_entropy_with_grad(
     >>> print(f"{loss:.3e}", grad)
     2.075e-09 [[-2.0750417e-09  2.0611537e-09  1.3887944e-11]]
     """
+    if (  # no options: see _kernels
+        class_weight is sample_weight is ignore_index is softcap is normalizer is None
+        and axis == -1
+        and label_smoothing == z_loss == 0.0
+        and reduction == "mean"
+        and not return_lse
+    ):
+        plain_result = _kernels.plain_cross_entropy(logits, targets, out, True)
+        if plain_result is not None:
+            return plain_result
     problem = checked(
         logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
