@@ -1,6 +1,4 @@
 /* Dense layers: tiles of the arrays shared out over the threads; column sums of groups of rows added in order. */
-#include <float.h>
-#include <math.h>
 #include <stdlib.h>
 
 #include "internal.h"
@@ -68,7 +66,9 @@ static void share_out(tiling *t, void (*body)(void *, ptrdiff_t, ptrdiff_t)) {
     xent_parallel_for(t->groups * t->blocks, threads_for((double)t->args->rows, t->args->columns, ns), body, t);
 }
 
-static xent_status backward(const xent_kernels *kernels, const xent_dense_args *args, double *squares) {
+/* One sweep over all tiles; then what they have left of columns and of rows is added in order. */
+static xent_status sweep(const xent_kernels *kernels, const xent_dense_args *args, double *squares,
+                         void (*body)(void *, ptrdiff_t, ptrdiff_t)) {
     double few[SUMS_ON_STACK];
     tiling t = tiling_of(kernels, args);
     const size_t n_sums = args->grad_bias ? 2 * (size_t)t.groups * (size_t)args->columns : 0;
@@ -77,7 +77,7 @@ static xent_status backward(const xent_kernels *kernels, const xent_dense_args *
     if (!memory) return XENT_NO_MEMORY;
     t.sums = args->grad_bias ? memory : NULL;
     t.squares = n_squares ? memory + n_sums : squares;
-    share_out(&t, backward_tiles);
+    share_out(&t, body);
     for (ptrdiff_t i = 0; i < t.blocks && args->grad_bias; i++) {
         const xent_dense_tile tile = tile_at(&t, i);
         kernels->bias_gradient(args, &tile, t.groups);
@@ -107,19 +107,12 @@ static void row_squares(squares_loop loop, ptrdiff_t rows) {
     xent_parallel_for(rows, threads_for((double)rows, loop.columns, NS_CHEAP), squares_piece, &loop);
 }
 
-static double network_norm(const double *squares, const double *biases, ptrdiff_t layers, ptrdiff_t rows) {
-    double sum = 0.0;
-    for (ptrdiff_t l = 0; l < layers; l++) sum += squares[l * rows] * (squares[(layers + l) * rows] + biases[l]);
-    return sqrt(sum);
-}
-
-#define API_OF(DTYPE, REAL, SMALLEST)                                                                               \
-    void xent_bias_activation_##DTYPE(REAL *y, const REAL *bias, xent_activation activation, REAL *saved_z,         \
-                                      ptrdiff_t rows, ptrdiff_t columns) {                                          \
+#define API_OF(DTYPE, REAL)                                                                                         \
+    xent_status xent_bias_activation_##DTYPE(REAL *y, const REAL *bias, xent_activation activation, REAL *saved_z,  \
+                                             double *squares, ptrdiff_t rows, ptrdiff_t columns) {                  \
         const xent_dense_args args = {                                                                              \
             .activation = activation, .rows = rows, .columns = columns, .y = y, .bias = bias, .saved_z = saved_z};  \
-        tiling t = tiling_of(&xent_live_table()->DTYPE, &args);                                                     \
-        share_out(&t, forward_tiles);                                                                               \
+        return sweep(&xent_live_table()->DTYPE, &args, squares, forward_tiles);                                     \
     }                                                                                                               \
     xent_status xent_activation_backward_##DTYPE(const REAL *grad_y, const REAL *saved, xent_activation activation, \
                                                  REAL *grad_z, REAL *grad_bias, int accumulate, double *squares,    \
@@ -132,7 +125,7 @@ static double network_norm(const double *squares, const double *biases, ptrdiff_
                                       .grad_z = grad_z,                                                             \
                                       .grad_bias = grad_bias,                                                       \
                                       .accumulate = accumulate};                                                    \
-        return backward(&xent_live_table()->DTYPE, &args, squares);                                                 \
+        return sweep(&xent_live_table()->DTYPE, &args, squares, backward_tiles);                                    \
     }                                                                                                               \
     void xent_row_squares_##DTYPE(const REAL *x, double *squares, ptrdiff_t rows, ptrdiff_t columns) {              \
         row_squares((squares_loop){xent_live_table()->DTYPE.row_squares, (const char *)x, squares, columns,         \
@@ -141,11 +134,8 @@ static double network_norm(const double *squares, const double *biases, ptrdiff_
     }                                                                                                               \
     void xent_network_norms_##DTYPE(const double *squares, const double *biases, REAL *norms, ptrdiff_t layers,     \
                                     ptrdiff_t rows) {                                                               \
-        for (ptrdiff_t i = 0; i < rows; i++) {                                                                      \
-            const double norm = network_norm(squares + i, biases, layers, rows);                                    \
-            norms[i] = norm < SMALLEST ? 0 : (REAL)norm;                                                            \
-        }                                                                                                           \
+        xent_live_table()->DTYPE.network_norms(squares, biases, norms, layers, rows);                               \
     }
 
-API_OF(f32, float, FLT_MIN)
-API_OF(f64, double, DBL_MIN)
+API_OF(f32, float)
+API_OF(f64, double)

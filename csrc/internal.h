@@ -98,6 +98,7 @@ typedef struct {
     void (*activation_backward)(const xent_dense_args *, const xent_dense_tile *);
     void (*bias_gradient)(const xent_dense_args *, const xent_dense_tile *, ptrdiff_t groups);
     void (*row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t columns);
+    void (*network_norms)(const double *squares, const double *biases, void *norms, ptrdiff_t layers, ptrdiff_t rows);
 } xent_kernels;
 
 typedef struct {

@@ -174,11 +174,11 @@ typedef enum {
     XENT_ACTIVATIONS /* how many */
 } xent_activation;
 
-/* y = f(y + bias); saved_z = y + bias. */
-XENT_API void xent_bias_activation_f32(float *y, const float *bias, xent_activation, float *saved_z, ptrdiff_t rows,
-                                       ptrdiff_t columns);
-XENT_API void xent_bias_activation_f64(double *y, const double *bias, xent_activation, double *saved_z, ptrdiff_t rows,
-                                       ptrdiff_t columns);
+/* y = f(y + bias); saved_z = y + bias; squares[i] = ||y_i||^2. XENT_NO_MEMORY is possible only with squares. */
+XENT_API xent_status xent_bias_activation_f32(float *y, const float *bias, xent_activation, float *saved_z,
+                                              double *squares, ptrdiff_t rows, ptrdiff_t columns);
+XENT_API xent_status xent_bias_activation_f64(double *y, const double *bias, xent_activation, double *saved_z,
+                                              double *squares, ptrdiff_t rows, ptrdiff_t columns);
 
 /* grad_z = grad_y f'; saved is z for gelu, gelu_tanh and silu, else y (NULL for the identity). grad_z may be grad_y, or
  * NULL for the identity. grad_bias = the sum of the rows of grad_z, added to what it holds if accumulate;

@@ -386,16 +386,51 @@ def test_bits_over_threads_and_tiers(dtype, every_tier, threads):
 
 @pytest.mark.parametrize("columns", [*range(1, 70), 511, 512, 513, 1024, 1030])
 def test_squares(tier, dtype, columns):
-    """Positive terms in double: n / 64 + 12 roundings."""
+    """Positive terms: of float32 at most 5 roundings to float32 each, else n / 64 + 12 in double."""
     x = np.random.default_rng(columns).normal(size=(35, columns)).astype(dtype)
     out = np.empty(35)
     _kernels.row_squares(x, out)
     exact = [math.fsum(float(v) * float(v) for v in row) for row in x]
-    np.testing.assert_allclose(out, exact, rtol=(columns / 64 + 12) * 2.0**-53)
+    rtol = (columns / 64 + 12) * 2.0**-53 + (5.1 * 2.0**-24 if dtype == np.float32 else 0.0)
+    np.testing.assert_allclose(out, exact, rtol=rtol)
     alone = np.empty(1)
     for i in (0, 15, 16, 34):
         _kernels.row_squares(x[i : i + 1], alone)
         assert alone[0] == out[i]
+
+
+@pytest.mark.parametrize("columns", [1, 10, 16, 17, 40, 64, 65, 530])
+def test_squares_of_any_size(tier, columns):
+    """Float32 squares that overflow or vanish, alone or beside others; zeros, infinities, NaN: as in double."""
+    rng = np.random.default_rng(columns)
+    x = (rng.normal(size=(40, columns)) * 2.0 ** rng.integers(-126, 126, (40, 1))).astype(np.float32)
+    x[20:30] *= (2.0 ** rng.integers(-40, 1, (10, columns))).astype(np.float32)
+    x[0], x[1, -1], x[2, 0], x[17] = 0, np.inf, np.nan, np.finfo(np.float32).tiny / 2
+    x[3], x[4], x[5] = 2.0**-32, 2.0**-33, np.finfo(np.float32).max
+    out = np.empty(40)
+    _kernels.row_squares(x, out)
+    wide = np.where(np.abs(x) < np.finfo(np.float32).tiny, 0, x).astype(float)
+    np.testing.assert_allclose(out, (wide**2).sum(1), rtol=5.1 * 2.0**-24)
+    y, dz = x.copy(), x.copy()
+    backward, forward = np.empty(40), np.empty(40)
+    _kernels.activation_backward(dz, None, 0, None, None, False, backward)
+    same(backward, out)
+    _kernels.bias_activation(y, None, 0, None, forward)
+    same(forward, out)
+
+
+def test_squares_of_the_output(tier, dtype):
+    """In the sweep of the activation, or of what it has left: the same bits."""
+    for rows, columns in ((1, 1), (35, 10), (33, 70), (5, 1100), (700, 600)):
+        rng = np.random.default_rng(columns)
+        z, bias = rng.normal(size=(rows, columns)).astype(dtype), rng.normal(size=columns).astype(dtype)
+        for name in ("identity", "relu", "gelu"):
+            y, plain, found, expected = z.copy(), z.copy(), np.empty(rows), np.empty(rows)
+            _kernels.bias_activation(y, bias, NAMES.index(name), np.empty_like(z), found)
+            _kernels.bias_activation(plain, bias, NAMES.index(name), None)
+            _kernels.row_squares(y, expected)
+            same(y, plain)
+            same(found, expected)
 
 
 def test_norms_beyond_float32():

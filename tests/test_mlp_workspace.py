@@ -195,3 +195,28 @@ def test_what_is_kept_is_not_read_as_input():
         xent.mlp_with_grad(params, x, workspace.grad_z[1], workspace=workspace)
     agrees(workspace, params, x, targets)
     agrees(workspace, params, grads[1].weight.copy(), targets)
+
+
+def test_bound_arrays_are_looked_at_again():
+    """The biases and their gradients are others' arrays: what no longer fits is refused, not written to."""
+    params, (x, targets), workspace = network([6, 7, 3], np.float32), batch((8, 6), 3, np.float32), xent.MlpWorkspace()
+    _, grads, norms = xent.mlp_with_grad(params, x, targets, workspace=workspace, per_sample_norms=True)
+    for array in (grads[0].bias, norms):
+        array.flags.writeable = False
+        with pytest.raises(ValueError, match="writable"):
+            xent.mlp_with_grad(params, x, targets, workspace=workspace, per_sample_norms=True)
+        array.flags.writeable = True
+    params[0][1].dtype = np.int32
+    with pytest.raises((TypeError, ValueError)):
+        xent.mlp_with_grad(params, x, targets, workspace=workspace, per_sample_norms=True)
+
+
+def test_norms_of_a_network_without_biases_or_activations(dtype):
+    """Where a layer has no sweep of its own in the forward pass; the loss is as without norms."""
+    params, (x, targets) = network([6, 70, 3], dtype, bias=False), batch((20, 6), 3, dtype)
+    loss, grads, norms = xent.mlp_with_grad(params, x, targets, activation=None, per_sample_norms=True)
+    plain, plain_grads = xent.mlp_with_grad(params, x, targets, activation=None)
+    assert loss == plain
+    assert all(a.weight.tobytes() == b.weight.tobytes() for a, b in zip(grads, plain_grads, strict=True))
+    exact = xent.reference.mlp_with_grad(params, x, targets, activation=None, per_sample_norms=True)[2]
+    np.testing.assert_allclose(norms, exact, rtol=100 * np.finfo(dtype).eps)

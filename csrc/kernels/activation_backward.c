@@ -11,6 +11,7 @@
 #include "for_each_dtype.h"
 #else
 #include "dense.h"
+#include "squares.h"
 
 #define LINE(f, value)                                                                          \
     XENT_NOINLINE void NAME(line_##f)(REAL *restrict dz, const REAL *restrict s, ptrdiff_t n) { \

@@ -1,11 +1,13 @@
-/* y (rows, columns) = f(y + bias), in place on the product of a dense layer; z = y + bias is saved if asked.
- * One sweep over memory: a strip that stays in the first-level cache gets its bias row by row, then f as one long line.
+/* y (rows, columns) = f(y + bias), in place on the product of a dense layer; z = y + bias is saved, and ||y_i||^2 of each
+ * row taken, if asked. One sweep over memory: a strip that stays in the first-level cache gets its bias row by row, then
+ * f as one long line, then its rows' squares are added up.
  */
 #ifndef REAL
 #define KERNEL_FILE "bias_activation.c"
 #include "for_each_dtype.h"
 #else
 #include "dense.h"
+#include "squares.h"
 
 /* Of any z, subnormal or not */
 XENT_INLINE REAL NAME(identity)(REAL z) {
@@ -82,6 +84,8 @@ void KERNEL(bias_activation)(const xent_dense_args *a, const xent_dense_tile *ti
                 NAME(run_line)(NAME(LINES)[a->activation], y + i * stride, NULL, length);
             }
         }
+        if (tile->squares)
+            NAME(square_sums)(y, rows, width, stride, tile->squares + done * tile->square_step, tile->square_step);
     }
 }
 #endif

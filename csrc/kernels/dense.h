@@ -11,7 +11,6 @@
 enum {
     XENT_STRIP = 4096,   /* elements of a tile worked on at a time */
     XENT_LINE_STEP = 16, /* float32 of the widest register */
-    XENT_SIDE_BY_SIDE = 16,
 };
 static const double LEAKY_SLOPE = 0.01;
 #endif
@@ -49,63 +48,4 @@ XENT_NOINLINE void NAME(run_line)(NAME(line_map) f, REAL *line, const REAL *with
     if (with) memcpy(few_with, with + whole, (size_t)rest * sizeof *few);
     f(few, few_with, XENT_LINE_STEP);
     memcpy(line + whole, few, (size_t)rest * sizeof *few);
-}
-
-/* A number to be squared; 0 if its square is below the smallest normal double. */
-XENT_INLINE double NAME(to_square)(REAL x) {
-    if (sizeof(REAL) == 4) return (double)NAME(normal)(x);
-    return fabs((double)x) < 0x1p-511 ? 0.0 : (double)x;
-}
-
-/* lane[l] += x[l]^2 */
-XENT_INLINE void NAME(add_squares)(double *lane, const REAL *x, const int lanes) {
-    for (int l = 0; l < lanes; l++) {
-        const double v = NAME(to_square)(x[l]);
-        lane[l] = fma(v, v, lane[l]);
-    }
-}
-
-/* The sum of the squares of n <= XENT_DENSE_COLUMNS numbers, by the lanes of lanes.h. `lanes`, 16 or all, is a constant:
- * 16 where no more of them get a term. */
-XENT_INLINE double NAME(squares_in)(const REAL *x, ptrdiff_t n, const int lanes) {
-    _Alignas(64) double lane[XENT_LANES];
-    _Alignas(64) REAL rest[XENT_LANES];
-    const ptrdiff_t whole = n / lanes * lanes;
-    if (whole < n) {
-        for (int l = 0; l < lanes; l++) rest[l] = 0;
-        for (ptrdiff_t l = whole; l < n; l++) rest[l - whole] = x[l];
-    }
-    for (int l = 0; l < lanes; l++) lane[l] = 0.0;
-    for (ptrdiff_t c = 0; c < n; c += lanes) NAME(add_squares)(lane, c < whole ? x + c : rest, lanes);
-#define STEP(half)    \
-    if (half < lanes) \
-        for (int l = 0; l < half; l++) lane[l] += lane[l + half];
-    XENT_FOLD(STEP)
-#undef STEP
-    return lane[0];
-}
-
-/* The same of XENT_SIDE_BY_SIDE rows of n <= 16 numbers at once, a row per vector element. */
-static void NAME(squares_side_by_side)(const REAL *x, ptrdiff_t n, ptrdiff_t stride, double *sums) {
-    double lane[16][XENT_SIDE_BY_SIDE];
-    for (ptrdiff_t l = 0; l < n; l++)
-        for (int r = 0; r < XENT_SIDE_BY_SIDE; r++) {
-            const double v = NAME(to_square)(x[r * stride + l]);
-            lane[l][r] = v * v;
-        }
-    for (ptrdiff_t half = 8; half; half /= 2)
-        for (ptrdiff_t l = 0; l < half && l + half < n; l++)
-            for (int r = 0; r < XENT_SIDE_BY_SIDE; r++) lane[l][r] += lane[l + half][r];
-    memcpy(sums, lane[0], sizeof lane[0]);
-}
-
-/* sums[i step] = the sum of the squares of row i, 0 < n <= XENT_DENSE_COLUMNS numbers. */
-XENT_NOINLINE void NAME(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums,
-                                     ptrdiff_t step) {
-    ptrdiff_t i = 0;
-    for (; n <= 16 && step == 1 && i + XENT_SIDE_BY_SIDE <= rows; i += XENT_SIDE_BY_SIDE)
-        NAME(squares_side_by_side)(x + i * stride, n, stride, sums + i);
-    for (; i < rows; i++)
-        sums[i * step] =
-            n <= 16 ? NAME(squares_in)(x + i * stride, n, 16) : NAME(squares_in)(x + i * stride, n, XENT_LANES);
 }

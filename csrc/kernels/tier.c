@@ -20,7 +20,8 @@
     void XENT_PASTE(bias_activation_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *);           \
     void XENT_PASTE(activation_backward_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *);       \
     void XENT_PASTE(bias_gradient_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *, ptrdiff_t);  \
-    void XENT_PASTE(row_squares_##DTYPE_, XENT_TIER)(const void *, double *, ptrdiff_t, ptrdiff_t);
+    void XENT_PASTE(row_squares_##DTYPE_, XENT_TIER)(const void *, double *, ptrdiff_t, ptrdiff_t);                   \
+    void XENT_PASTE(network_norms_##DTYPE_, XENT_TIER)(const double *, const double *, void *, ptrdiff_t, ptrdiff_t);
 
 KERNELS_OF(f32)
 KERNELS_OF(f64)
@@ -46,6 +47,7 @@ void XENT_PASTE(exp_f64, XENT_TIER)(const double *, double *, ptrdiff_t);
         .activation_backward = XENT_PASTE(activation_backward_##DTYPE_, XENT_TIER),                                   \
         .bias_gradient = XENT_PASTE(bias_gradient_##DTYPE_, XENT_TIER),                                               \
         .row_squares = XENT_PASTE(row_squares_##DTYPE_, XENT_TIER),                                                   \
+        .network_norms = XENT_PASTE(network_norms_##DTYPE_, XENT_TIER),                                               \
     }
 
 #define STRING_(x) #x

@@ -10,6 +10,8 @@ Forward and backward cost what the products cost, and one sweep each over h_(i+1
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,25 +27,18 @@ product = np.dot
 
 
 class Forward(NamedTuple):
-    """output = f(h weight_t + bias), for h the output before."""
+    """output = h weight_t for h the output before; then sweep, if there is anything to do: f(output + bias)."""
 
     weight_t: Array
     output: Array
-    bias: Array | None
-    code: int
-    saved: Array | None
-    sweep: bool  # whether there is anything to do but the product
+    sweep: Callable[[], None] | None
 
 
 class Backward(NamedTuple):
-    """dz *= f'(saved), of_bias = its sum over the rows; of_weight = dz_t h; below = dz weight."""
+    """sweep, if there is anything to do: dz *= f'(saved), its sums; of_weight = dz_t h; below = dz weight."""
 
-    sweep: bool
+    sweep: Callable[[Array], None] | None
     dz: Array
-    saved: Array | None
-    code: int
-    of_bias: Array | None
-    squares: Array | None
     dz_t: Array
     h: Array | None  # None for x
     of_weight: Array
@@ -79,29 +74,43 @@ class Step:
         self.norms = np.empty(batch, dtype) if norms else None
         # ||dz_i||^2 of each layer and row, then ||h_i||^2
         self.squares = np.empty((2, len(layers), rows)) if norms else None
-        self.input_squares = [] if self.squares is None else list(self.squares[1])
 
     def bind(self, layers: list[Layer], grads: list[DenseGrads]) -> None:
         """Take these parameters and these arrays for their gradients."""
         self.copies: list[tuple[Array, Array]] = []  # from what a product can write to, to what was given
-        self.biases = np.array([layer.bias is not None for layer in layers], np.float64)
-        self.forward = [
-            Forward(layer.weight.T, y, layer.bias, layer.code, z, layer.bias is not None or layer.code != 0)
-            for layer, y, z in zip(layers, self.outputs, self.saved, strict=True)
+        biases = np.array([layer.bias is not None for layer in layers], np.float64)
+        columns = layers[0].weight.shape[1]
+        norms = None
+        if self.norms is not None and self.squares is not None:
+            norms = _kernels.NetworkNorms(self.squares, biases, self.norms, columns)
+        self.forward = [self._forward(i, layer) for i, layer in enumerate(layers)]
+        self.backward = [
+            self._backward(i, layers[i], grads[i], None if i else norms) for i in reversed(range(len(layers)))
         ]
-        self.backward = [self._backward(i, layers[i], grads[i]) for i in reversed(range(len(layers)))]
 
-    def _backward(self, i: int, layer: Layer, grads: DenseGrads) -> Backward:
-        dz, of_bias = self.grad_z[i], self._writable(grads.bias)
+    def _forward(self, i: int, layer: Layer) -> Forward:
+        y, squares = self.outputs[i], None
+        if self.squares is not None and i + 1 < len(self.outputs):
+            squares = self.squares[1, i + 1]
+        run: Callable[[], None] | None = None
+        if layer.bias is not None or layer.code != 0:
+            run = _kernels.ForwardSweep(y, layer.bias, layer.code, self.saved[i], squares).run
+        elif squares is not None:
+            run = partial(_kernels.row_squares, y, squares)  # y stays as the product left it
+        return Forward(layer.weight.T, y, run)
+
+    def _backward(self, i: int, layer: Layer, grads: DenseGrads, norms: _kernels.NetworkNorms | None) -> Backward:
+        dz, of_bias, run = self.grad_z[i], self._writable(grads.bias), None
         of_weight = self._writable(grads.weight)
         assert of_weight is not None
+        if layer.code != 0 or of_bias is not None or self.squares is not None:
+            y_or_z = self.outputs[i] if self.saved[i] is None else self.saved[i]
+            saved = None if layer.code == 0 else y_or_z
+            squares = None if self.squares is None else self.squares[0, i]
+            run = _kernels.BackwardSweep(dz, saved, layer.code, of_bias, squares, norms).run
         return Backward(
-            sweep=layer.code != 0 or of_bias is not None or self.squares is not None,
+            sweep=run,
             dz=dz,
-            saved=None if layer.code == 0 else self.outputs[i] if self.saved[i] is None else self.saved[i],
-            code=layer.code,
-            of_bias=of_bias,
-            squares=None if self.squares is None else self.squares[0, i],
             dz_t=dz.T,
             h=self.outputs[i - 1] if i else None,
             of_weight=of_weight,
@@ -120,33 +129,23 @@ class Step:
     def run_forward(self, x: Array) -> None:
         """From x (rows, in) to the logits."""
         h = x
-        for weight_t, y, bias, code, z, sweep in self.forward:
+        for weight_t, y, sweep in self.forward:
             product(h, weight_t, y)
-            if sweep:
-                _kernels.bias_activation(y, bias, code, z)
+            if sweep is not None:
+                sweep()
             h = y
 
     def run_backward(self, x: Array) -> None:
-        """From the gradient of the logits to those of the parameters."""
-        for sweep, dz, saved, code, of_bias, squares, dz_t, h, of_weight, weight, below in self.backward:
-            if sweep:
-                _kernels.activation_backward(dz, saved, code, dz if code else None, of_bias, False, squares)
+        """From the gradient of the logits to those of the parameters, and to the norms: of each row
+        sqrt(sum_i ||dz_i||^2 (||h_i||^2 + 1)), without the 1 where no bias is."""
+        for sweep, dz, dz_t, h, of_weight, weight, below in self.backward:
+            if sweep is not None:
+                try:
+                    sweep(x)
+                except ValueError:  # not contiguous rows
+                    sweep(plain_rows(x))
             product(dz_t, x if h is None else h, of_weight)
             if below is not None:
                 product(dz, weight, below)
         for work, array in self.copies:
             array[...] = work
-
-    def sample_norms(self, x: Array) -> Any:
-        """sqrt(sum_i ||dz_i||^2 (||h_i||^2 + 1)) of each row, after `run_backward`; without the 1 where no bias is."""
-        assert self.norms is not None
-        assert self.squares is not None
-        of_x, *others = self.input_squares
-        try:
-            _kernels.row_squares(x, of_x)
-        except ValueError:  # not contiguous rows
-            _kernels.row_squares(plain_rows(x), of_x)
-        for y, squares in zip(self.outputs, others, strict=False):
-            _kernels.row_squares(y, squares)
-        _kernels.network_norms(self.squares, self.biases, self.norms)
-        return self.norms[()]

@@ -121,7 +121,9 @@ def mlp_with_grad(
     result: Any = run(problem, True, logits, None, return_lse, None)
     step.run_backward(rows)
     grads = list(grads)
-    if not (return_lse or per_sample_norms):
-        return result, grads
-    found = (result[0], grads, result[1]) if return_lse else (result, grads)
-    return (*found, step.sample_norms(rows)) if per_sample_norms else found
+    norms = step.norms
+    if norms is None:
+        return (result[0], grads, result[1]) if return_lse else (result, grads)
+    if norms.ndim == 0:
+        norms = norms[()]
+    return (result[0], grads, result[1], norms) if return_lse else (result, grads, norms)

@@ -56,11 +56,11 @@ static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, pt
     double *squares = malloc((size_t)rows * sizeof *squares + !rows), *again = malloc((size_t)rows * 8 + !rows);
     CHECK(squares && again);
     if (type == XENT_FLOAT32) {
-        xent_bias_activation_f32(y, bare ? NULL : bias, f, of_z ? z : NULL, rows, columns);
+        xent_bias_activation_f32(y, bare ? NULL : bias, f, of_z ? z : NULL, squares, rows, columns);
         CHECK(xent_activation_backward_f32(dy, saved, f, dz, db, bare, squares, rows, columns) == XENT_OK);
         xent_row_squares_f32(dz, again, rows, columns);
     } else {
-        xent_bias_activation_f64(y, bare ? NULL : bias, f, of_z ? z : NULL, rows, columns);
+        xent_bias_activation_f64(y, bare ? NULL : bias, f, of_z ? z : NULL, squares, rows, columns);
         CHECK(xent_activation_backward_f64(dy, saved, f, dz, db, bare, squares, rows, columns) == XENT_OK);
         xent_row_squares_f64(dz, again, rows, columns);
     }
