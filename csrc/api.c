@@ -31,7 +31,7 @@ static const xent_view *add_array(geometry *g, const xent_array *array) {
     if (!array || !array->data) return NULL;
     xent_view *view = &g->views[g->n];
     g->arrays[g->n++] = array;
-    view->data = array->data, view->type = array->type, view->swapped = array->swapped;
+    view->data = array->data, view->type = array->type, view->swapped = array->swapped, view->next = NULL;
     return view;
 }
 
@@ -66,7 +66,8 @@ static void lay_out(geometry *g, const xent_shape *shape) {
         const ptrdiff_t size = SIZE_OF[v->type];
         int aligned = (uintptr_t)v->data % (size_t)size == 0;
         for (int d = 0; d < l->n_batch; d++) aligned = aligned && v->batch_stride[d] % size == 0;
-        v->direct = aligned && !v->swapped && (l->n_class == 0 || (l->n_class == 1 && v->class_stride[0] == size));
+        v->direct = aligned && !v->swapped && v->type != XENT_FLOAT16 && v->type != XENT_BFLOAT16 &&
+                    (l->n_class == 0 || (l->n_class == 1 && v->class_stride[0] == size));
     }
 }
 
@@ -77,6 +78,16 @@ static int threads_for(const xent_layout *layout) {
     if (logits < 2 * LOGITS_PER_THREAD) return 1;
     const int n = xent_get_num_threads();
     return logits / LOGITS_PER_THREAD < n ? (int)(logits / LOGITS_PER_THREAD) : n;
+}
+
+/* Whether rows are packed (pack.c) before a kernel sees them: where they have no plain pointers, and are not so long that
+ * the kernels should rather go through them block by block. */
+enum { LONGEST_PACKED = 262144 };
+
+static int to_be_packed(const xent_layout *layout, const xent_view *x, const xent_view *out) {
+    if (x->type == XENT_FLOAT16 || x->type == XENT_BFLOAT16) return 1;
+    return (!x->direct || (out && !out->direct)) && layout->classes > 1 &&
+           layout->classes <= LONGEST_PACKED / SIZE_OF[x->type];
 }
 
 typedef struct {
@@ -164,22 +175,31 @@ static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, doubl
     return failed ? XENT_NO_MEMORY : XENT_OK;
 }
 
+/* The same for rows that may have to be packed. */
+static xent_status run_packed(const xent_kernels *kernels, xent_loss_kernel kernel, xent_loss_args *args,
+                              double sum[2]) {
+    if (args->tile || !to_be_packed(args->layout, args->logits, args->grad)) return run_loss(kernel, args, sum);
+    args->packed = kernel, args->packed_runs = args->group_rows != 0;
+    args->group_rows = rows_per_group(args->layout);
+    return run_loss(kernels->packed_loss, args, sum);
+}
+
 /* The same for logits with a bias or a cap: each thread makes its rows in a scratch of its own. */
 static xent_status run_made(const xent_kernels *kernels, xent_loss_kernel kernel, xent_loss_args *args, double sum[2]) {
     const xent_layout *layout = args->layout;
     if ((args->problem->softcap == 0.0 && !args->problem->bias.data) || layout->rows == 0)
-        return run_loss(kernel, args, sum);
+        return run_packed(kernels, kernel, args, sum);
     args->group_rows = 0;
     const int threads = threads_for(layout);
     const ptrdiff_t rows = rows_per_group(layout) < layout->rows ? rows_per_group(layout) : layout->rows;
-    const size_t bytes = (size_t)(rows * layout->classes) * SIZE_OF[args->logits->type];
+    const size_t bytes = (size_t)(rows * layout->classes) * (args->logits->type == XENT_FLOAT64 ? 8 : 4);
     xent_scratch scratch = {.n = threads, .size = (bytes + 64) / 64 * 64};
     scratch.data = malloc((size_t)threads * scratch.size);
     scratch.taken = calloc((size_t)threads, sizeof *scratch.taken);
     xent_status status = XENT_NO_MEMORY;
     if (scratch.data && scratch.taken) {
         args->inner = kernel, args->scratch = &scratch;
-        status = run_loss(kernels->made_rows, args, sum);
+        status = run_packed(kernels, kernels->made_rows, args, sum);
     }
     free(scratch.data);
     free(scratch.taken);
@@ -310,7 +330,7 @@ static void set_scale(xent_loss_args *args, double divisor) {
 
 /* The loss of all rows, rounded to the logits' type; below its smallest normal number 0. */
 static double reduced(double sum, const xent_cross_entropy_problem *p, double divisor) {
-    const int single = p->logits.type == XENT_FLOAT32;
+    const int single = p->logits.type != XENT_FLOAT64;
     double loss = p->reduction == XENT_NONE  ? 0.0
                   : p->reduction == XENT_SUM ? sum
                   : divisor > 0.0            ? sum / divisor
@@ -396,8 +416,10 @@ static xent_status sigmoid(const xent_kernels *kernels, const xent_cross_entropy
     return status;
 }
 
-static xent_status reduce(xent_reduce_kernel kernel, const xent_shape *shape, const xent_array *x,
-                          const xent_array *out, const xent_array *weights, void *row_out, void *row_sign) {
+/* packing: packed_reduce, or NULL for a kernel that does not work on packed rows. */
+static xent_status reduce(xent_reduce_kernel kernel, xent_reduce_kernel packing, const xent_shape *shape,
+                          const xent_array *x, const xent_array *out, const xent_array *weights, void *row_out,
+                          void *row_sign) {
     geometry g;
     g.n = 0;
     xent_reduce_args args = {.layout = &g.layout, .row_out = row_out, .row_sign = row_sign};
@@ -405,6 +427,10 @@ static xent_status reduce(xent_reduce_kernel kernel, const xent_shape *shape, co
     args.out = add_array(&g, out);
     args.weights = add_array(&g, weights);
     lay_out(&g, shape);
+    if (packing && to_be_packed(&g.layout, args.x, args.out)) {
+        args.packed = kernel;
+        kernel = packing;
+    }
     return run_reduce(kernel, &args);
 }
 
@@ -484,20 +510,23 @@ xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, co
     xent_status xent_logsumexp_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *weights,   \
                                        REAL *out, REAL *sign) {                                                   \
         const xent_kernels *k = &xent_live_table()->DTYPE;                                                        \
-        return reduce(weights->data ? k->weighted_logsumexp : k->logsumexp, shape, x, NULL, weights, out, sign);  \
+        return weights->data ? reduce(k->weighted_logsumexp, NULL, shape, x, NULL, weights, out, sign)            \
+                             : reduce(k->logsumexp, k->packed_reduce, shape, x, NULL, NULL, out, NULL);           \
     }                                                                                                             \
     xent_status xent_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {       \
-        return reduce(xent_live_table()->DTYPE.softmax, shape, x, out, NULL, NULL, NULL);                         \
+        const xent_kernels *k = &xent_live_table()->DTYPE;                                                        \
+        return reduce(k->softmax, k->packed_reduce, shape, x, out, NULL, NULL, NULL);                             \
     }                                                                                                             \
     xent_status xent_log_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {   \
-        return reduce(xent_live_table()->DTYPE.log_softmax, shape, x, out, NULL, NULL, NULL);                     \
+        const xent_kernels *k = &xent_live_table()->DTYPE;                                                        \
+        return reduce(k->log_softmax, k->packed_reduce, shape, x, out, NULL, NULL, NULL);                         \
     }                                                                                                             \
     xent_status xent_tile_##DTYPE(const xent_cross_entropy_problem *p, const xent_tile *t, xent_tile_pass pass,   \
                                   xent_cross_entropy_result *out) {                                               \
         return tile(&xent_live_table()->DTYPE, p, t, pass, out);                                                  \
     }                                                                                                             \
     xent_status xent_block_sums_##DTYPE(const xent_shape *shape, const xent_array *x, void *sums) {               \
-        return reduce(xent_live_table()->DTYPE.block_sums, shape, x, NULL, NULL, sums, NULL);                     \
+        return reduce(xent_live_table()->DTYPE.block_sums, NULL, shape, x, NULL, NULL, sums, NULL);               \
     }                                                                                                             \
     void xent_sums_lse_##DTYPE(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, REAL *out) {                   \
         xent_live_table()->DTYPE.sums_lse(sums, blocks, rows, out);                                               \

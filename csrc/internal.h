@@ -19,14 +19,21 @@ typedef struct {
     int swapped;
     int direct; /* classes lie side by side, aligned, in native order: C may use a plain pointer */
     ptrdiff_t batch_stride[XENT_MAX_DIMS], class_stride[XENT_MAX_DIMS];
+    /* Of packed rows: while lanes g of a row are summed, next + row next_row + g next_step is to be asked for. */
+    const char *next;
+    ptrdiff_t next_row, next_step;
 } xent_view;
 
-typedef struct {
+typedef struct xent_reduce_args xent_reduce_args;
+typedef void (*xent_reduce_kernel)(const xent_reduce_args *, ptrdiff_t first, ptrdiff_t last);
+
+struct xent_reduce_args {
     const xent_layout *layout;
     const xent_view *x, *out, *weights;
     void *row_out, *row_sign;
-    atomic_int *failed; /* set by a kernel that found no memory; its rows are not written then */
-} xent_reduce_args;
+    atomic_int *failed;        /* set by a kernel that found no memory; its rows are not written then */
+    xent_reduce_kernel packed; /* of packed_reduce: what works on the rows packed */
+};
 
 /* Room for the rows that each of n threads makes for itself: `size` bytes each; taken[i] is set while i is in use. */
 typedef struct {
@@ -55,6 +62,8 @@ struct xent_loss_args {
     const xent_tile *tile;       /* the logits are one of several pieces of their rows */
     xent_loss_kernel inner;      /* of made_rows: what works on the rows made */
     const xent_scratch *scratch; /* and where */
+    xent_loss_kernel packed;     /* of packed_loss: what works on the rows packed; whether on several groups at once */
+    int packed_runs;
 };
 
 /* z (rows x n), `stride` elements from row to row, classes side by side. */
@@ -84,14 +93,12 @@ typedef struct {
     ptrdiff_t square_step;
 } xent_dense_tile;
 
-typedef void (*xent_reduce_kernel)(const xent_reduce_args *, ptrdiff_t first, ptrdiff_t last);
-
 /* One column of kernels per dtype; filled tier by tier, each over the one below. */
 typedef struct {
     xent_reduce_kernel logsumexp, weighted_logsumexp, softmax, log_softmax;
     xent_loss_kernel cross_entropy, soft_cross_entropy, hessian, sigmoid;
-    xent_loss_kernel made_rows, tile_sum, tile_grad, tile_finish;
-    xent_reduce_kernel block_sums; /* row_out: blocks x rows of XENT_SUM_BYTES */
+    xent_loss_kernel packed_loss, made_rows, tile_sum, tile_grad, tile_finish;
+    xent_reduce_kernel packed_reduce, block_sums; /* row_out: blocks x rows of XENT_SUM_BYTES */
     void (*sums_lse)(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, void *out);
     void (*column_sums)(const xent_column_args *, ptrdiff_t first, ptrdiff_t last);
     void (*bias_activation)(const xent_dense_args *, const xent_dense_tile *);

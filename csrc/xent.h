@@ -34,7 +34,9 @@ typedef enum {
     XENT_INT64,
     XENT_UINT64,
     XENT_FLOAT32,
-    XENT_FLOAT64
+    XENT_FLOAT64,
+    XENT_FLOAT16, /* of logits and gradients only, which are computed in float32 */
+    XENT_BFLOAT16
 } xent_type;
 
 /* The axes of the logits; bit i of class_axes is set where axis i belongs to the classes. */

@@ -47,19 +47,20 @@ static inline void NAME(put_all_kept)(NAME(sweeper) * w) {
 }
 
 /* The second sweep over a row, and the scaling of the next one kept. */
-static inline void NAME(sweep_on)(NAME(sweeper) * w, const REAL *x, REAL *e, const NAME(reduction) * by,
+static inline void NAME(sweep_on)(NAME(sweeper) * w, int row, const REAL *x, REAL *e, const NAME(reduction) * by,
                                   NAME(lanes) * lanes) {
     const ptrdiff_t n = w->layout->classes, whole = n / XENT_LANES * XENT_LANES;
     const NAME(kept_rows) *k = &w->later;
     const int r = k->next;
+    const look_ahead look = NAME(ahead_of)(w, row, x, 0);
     if (r == k->rows || by->clamp) {
-        NAME(block_sweep)(x, n, e, w->room, by, lanes);
+        NAME(block_sweep)(x, n, e, w->room, by, lanes, look);
         return;
     }
     const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)k->to[r] % XENT_LINE / sizeof(REAL)),
                     first = before < n ? before : n;
     const NAME(scaling)
         earlier = {k->terms[r] + first, k->to[r] + first, k->hi[r], k->lo[r], (n - first) / XENT_LANES * XENT_LANES};
-    NAME(sweep_and_stream)(x, e, n, by->rounder, NAME(sigma)(w->room.guard), by->floor, lanes, &earlier);
+    NAME(sweep_and_stream)(x, e, n, by->rounder, NAME(sigma)(w->room.guard), by->floor, lanes, look, &earlier);
     NAME(put_rest)(w, first, first + (earlier.n < whole ? earlier.n : whole));
 }

@@ -19,9 +19,11 @@ enum {
     XENT_ROWS = 64,
     XENT_SIDE = 32,
     XENT_NARROW = 128,
-    XENT_COLUMNS = 4096
+    XENT_COLUMNS = 4096,
+    XENT_KEPT = 640
 };
-/* Results of this size go past the cache; checks of the C code set it so low that theirs do. */
+/* Results of this size go past the cache, in rows of XENT_KEPT classes and more: two ends of a row that share a line with
+ * others cost too much for shorter ones (51,200 x 150: 1.9 ns per logit where it takes 1.0). Checks of the C code set it so low that theirs do. */
 #ifndef XENT_STREAM_BYTES
 #define XENT_STREAM_BYTES (1 << 24)
 #endif
@@ -83,6 +85,7 @@ typedef struct {
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS]; /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
     REAL *term_rows[XENT_ROWS]; /* where sum_rows left the terms: the rows of `out` or, if it keeps them, of `kept` */
+    ptrdiff_t first, ahead;     /* the first of the rows found; how far to look ahead from one of them */
     int streams, keeps, half;   /* results may go past the cache; terms are kept, in which half of `kept` */
     NAME(kept_rows) later;
     _Alignas(64) REAL kept[2][XENT_LOGITS_AT_ONCE];
@@ -112,8 +115,19 @@ XENT_INLINE const REAL *NAME(logits_at)(NAME(sweeper) * w, char *row, ptrdiff_t 
     return w->logits;
 }
 
-/* Sum a row; its terms, unscaled, go to `out_row` (NULL: nowhere), their scales to w->blocks. */
-static inline void NAME(row_sum)(NAME(sweeper) * w, char *x_row, char *out_row, rowsum *sum) {
+/* What to ask for while row r of those found is summed from x, its class `start`, on: what comes XENT_AHEAD bytes later,
+ * in rows of one block as many rows later as that makes. */
+XENT_INLINE look_ahead NAME(ahead_of)(const NAME(sweeper) * w, int r, const REAL *x, ptrdiff_t start) {
+    const ptrdiff_t group = XENT_LANES * (ptrdiff_t)sizeof(REAL);
+    if (w->x->next)
+        return (look_ahead){w->x->next + (w->first + r) * w->x->next_row + start / XENT_LANES * w->x->next_step,
+                            w->x->next_step};
+    return (look_ahead){(const char *)x + w->ahead, group};
+}
+
+/* Sum row r of those found; its terms, unscaled, go to its row of the output (NULL: nowhere), their scales to w->blocks. */
+static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
+    char *x_row = w->x_rows[r], *out_row = w->out_rows[r];
     const ptrdiff_t classes = w->layout->classes;
     *sum = (rowsum){.max = -INFINITY, .min = INFINITY, .kind = ROW_EMPTY};
     for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
@@ -122,7 +136,7 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, char *x_row, char *out_row, 
         const int stored_there = out_row && w->out->direct;
         REAL *e = !out_row ? NULL : stored_there ? (REAL *)out_row + start : w->terms;
         rowsum block;
-        NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &block);
+        NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], NAME(ahead_of)(w, r, x, start), &block);
         if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
         if (out_row) w->blocks[b] = (block_scale){block.max, block.scale, block.far};
         if (start == 0)
@@ -213,10 +227,10 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
         if (r == 0) continue;
         const REAL *x = (const REAL *)w->x_rows[r - 1];
         REAL *e = w->term_rows[r - 1];
-        if (sweeps[last] && sums[last].far)
-            NAME(block_sum)(x, classes, e, w->room, w->shifted, &w->lanes[r - 1], &sums[last]);
+        if (sweeps[last] && sums[last].far) NAME(block_sum)
+        (x, classes, e, w->room, w->shifted, &w->lanes[r - 1], NAME(ahead_of)(w, r - 1, x, 0), &sums[last]);
         else if (sweeps[last]) {
-            NAME(sweep_on)(w, x, e, &by[last], &w->lanes[r - 1]);
+            NAME(sweep_on)(w, r - 1, x, e, &by[last], &w->lanes[r - 1]);
             w->by_max[r - 1] = by[last].max, w->by_rounder[r - 1] = by[last].rounder,
                           w->by_floor[r - 1] = by[last].floor;
         }
@@ -246,7 +260,10 @@ XENT_NOINLINE void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
 
 /* Where rows first .. first + rows - 1 are. */
 static inline void NAME(find_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
+    const ptrdiff_t size = w->layout->classes * (ptrdiff_t)sizeof(REAL);
     rows_of(w->layout, w->x, first, rows, w->x_rows);
+    w->first = first, w->ahead = XENT_AHEAD;
+    if (rows > 1 && size > 0 && size < XENT_AHEAD) w->ahead = (w->x_rows[1] - w->x_rows[0]) * (XENT_AHEAD / size);
     if (w->out)
         rows_of(w->layout, w->out, first, rows, w->out_rows);
     else
@@ -259,7 +276,7 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, int rows) {
     const int direct = classes > 0 && w->x->direct && (!w->out || w->out->direct);
     row_batch *b = &w->batch;
     b->ordinary = 1;
-    const int keeps = direct && w->streams && rows > 1 && classes > XENT_NARROW;
+    const int keeps = direct && w->streams && rows > 1 && classes >= XENT_KEPT;
     if (!keeps) NAME(put_all_kept)(w);
     w->keeps = keeps, w->half ^= 1;
     for (int r = 0; r < rows; r++)
@@ -271,7 +288,7 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, int rows) {
     else if (!w->side_by_side)
         for (int r = 0; r < rows; r++) {
             rowsum sum;
-            NAME(row_sum)(w, w->x_rows[r], w->out_rows[r], &sum);
+            NAME(row_sum)(w, r, &sum);
             put_sum(b, r, &sum);
         }
     NAME(batch_logs)(w, rows);
@@ -285,6 +302,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
     w->layout = layout, w->x = x, w->out = out;
     w->half = w->later.rows = w->later.next = 0;
+    w->first = 0, w->ahead = XENT_AHEAD;
     w->streams = out && out->data != x->data &&
                  layout->rows >= XENT_STREAM_BYTES / (ptrdiff_t)sizeof(REAL) / (layout->classes ? layout->classes : 1);
     NAME(make_room)(w, 1.0);

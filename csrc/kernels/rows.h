@@ -33,7 +33,7 @@ XENT_INLINE char *element_of(const xent_layout *layout, const xent_view *view, c
     return layout->n_class ? p + i * view->class_stride[0] : p;
 }
 
-static const unsigned char SIZE_OF[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8};
+static const unsigned char SIZE_OF[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8, 2, 2};
 
 /* One element in native order. */
 XENT_INLINE void fetch(void *to, const char *from, int size, int swapped) {
@@ -79,6 +79,8 @@ static inline double number_at(const void *p, xent_type type) {
         case XENT_UINT64: XENT_AS(uint64_t);
         case XENT_FLOAT32: XENT_AS(float);
         case XENT_FLOAT64: XENT_AS(double);
+        case XENT_FLOAT16:
+        case XENT_BFLOAT16: break; /* no weights, no targets */
     }
     return 0.0;
 }

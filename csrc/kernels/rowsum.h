@@ -31,6 +31,12 @@ typedef struct {
     int far; /* some block was far */
 } rowsum;
 
+/* What is to be asked for while a row is summed: `at`, then `step` bytes further for each group of lanes. */
+typedef struct {
+    const char *at;
+    ptrdiff_t step;
+} look_ahead;
+
 /* How terms are stored: guard is GUARD or GUARD_DEEP. */
 typedef struct {
     double guard, depth;
@@ -89,13 +95,10 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
  * be stored to. */
 #define SWEEP_GROUP                                                                                  \
     for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {                            \
-        const char *ahead = (const char *)(from + i + l) + XENT_AHEAD;                               \
-        if (mode == SUM_IN_PLACE)                                                                    \
-            __builtin_prefetch(ahead, 1);                                                            \
-        else                                                                                         \
-            __builtin_prefetch(ahead, 0);                                                            \
+        __builtin_prefetch(ahead + l * (int)sizeof(REAL), 0);                                        \
         if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1); \
     }                                                                                                \
+    ahead += ahead_step;                                                                             \
     for (int l = 0; l < XENT_LANES; l++) {                                                           \
         REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];                                         \
         if (clamp) v = v < floor ? floor : v; /* a NaN stays */                                      \
@@ -107,7 +110,8 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
  * floor; with scale, `scaled_n` terms of an earlier row are scaled, or as many as there are whole groups of x. */
 XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t n, REAL rounder, REAL sigma,
                              REAL floor, int mode, int clamp, NAME(lanes) *restrict out, int scale,
-                             const REAL *restrict terms, REAL *restrict to, REAL d_hi, REAL d_lo, ptrdiff_t scaled_n) {
+                             const REAL *restrict terms, REAL *restrict to, REAL d_hi, REAL d_lo, ptrdiff_t scaled_n,
+                             const char *ahead, ptrdiff_t ahead_step) {
     const REAL *from = mode == SUM_IN_PLACE ? e : x;
     const ptrdiff_t whole = n - n % XENT_LANES, both = scaled_n < whole ? scaled_n : whole;
     REAL hi[XENT_LANES], lo[XENT_LANES]; /* local arrays: compilers keep these in registers */
@@ -139,10 +143,10 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
 
 #define SWEEP(NAME_, MODE, CLAMP, SCALE)                                                                         \
     XENT_NOINLINE void NAME(NAME_)(const REAL *x, REAL *e, ptrdiff_t n, REAL rounder, REAL sigma, REAL floor,    \
-                                   NAME(lanes) * out, const NAME(scaling) * s) {                                 \
+                                   NAME(lanes) * out, look_ahead look, const NAME(scaling) * s) {                \
         NAME(sweep)                                                                                              \
         (x, e, n, rounder, sigma, floor, MODE, CLAMP, out, SCALE, SCALE ? s->terms : NULL, SCALE ? s->to : NULL, \
-         SCALE ? s->hi : 0, SCALE ? s->lo : 0, SCALE ? s->n : 0);                                                \
+         SCALE ? s->hi : 0, SCALE ? s->lo : 0, SCALE ? s->n : 0, look.at, look.step);                            \
     }
 SWEEP(sweep_sum, SUM_ONLY, 0, 0)
 SWEEP(sweep_sum_clamped, SUM_ONLY, 1, 0)
@@ -190,15 +194,16 @@ static inline int NAME(block_start)(const REAL *x, ptrdiff_t n, REAL *e, headroo
 
 /* The second sweep: x (n) -> lanes, terms to e (NULL: nowhere; x: in place). */
 static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, const NAME(reduction) * by,
-                                     NAME(lanes) * lanes) {
+                                     NAME(lanes) * lanes, look_ahead look) {
     const REAL sigma = NAME(sigma)(room.guard);
     if (!e)
-        (by->clamp ? NAME(sweep_sum_clamped) : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes, NULL);
+        (by->clamp ? NAME(sweep_sum_clamped) : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes, look,
+                                                                NULL);
     else if (e == x)
         (by->clamp ? NAME(sweep_in_place_clamped) : NAME(sweep_in_place))(NULL, e, n, by->rounder, sigma, by->floor,
-                                                                          lanes, NULL);
+                                                                          lanes, look, NULL);
     else
-        (by->clamp ? NAME(sweep_store_clamped) : NAME(sweep_store))(x, e, n, by->rounder, sigma, by->floor, lanes,
+        (by->clamp ? NAME(sweep_store_clamped) : NAME(sweep_store))(x, e, n, by->rounder, sigma, by->floor, lanes, look,
                                                                     NULL);
 }
 
@@ -256,14 +261,14 @@ XENT_INLINE void NAME(close_block)(wide sum, wide top, wide added, const NAME(re
 
 /* A whole block at once; `shifted` has room for a far one's x - max. */
 static inline void NAME(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, REAL *shifted,
-                                   NAME(lanes) * lanes, rowsum *out) {
+                                   NAME(lanes) * lanes, look_ahead look, rowsum *out) {
     NAME(reduction) by;
     if (!NAME(block_start)(x, n, e, room, &by, out)) return;
     if (out->far) {
         for (ptrdiff_t i = 0; i < n; i++) shifted[i] = x[i] - (REAL)out->max;
         x = shifted;
     }
-    NAME(block_sweep)(x, n, e, room, &by, lanes);
+    NAME(block_sweep)(x, n, e, room, &by, lanes, look);
     NAME(close_block)
     (NAME(lanes_sum)(lanes, (double)NAME(sigma)(room.guard)), NAME(exp_wide)(by.max, -out->scale),
      NAME(added)(by.max, by.rounder), &by, x, e, n, out);

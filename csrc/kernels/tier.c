@@ -10,6 +10,8 @@
     void XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t); \
     void XENT_PASTE(hessian_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);            \
     void XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);            \
+    void XENT_PASTE(packed_loss_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);        \
+    void XENT_PASTE(packed_reduce_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);               \
     void XENT_PASTE(made_rows_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);          \
     void XENT_PASTE(tile_sum_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);           \
     void XENT_PASTE(tile_grad_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);          \
@@ -37,6 +39,8 @@ void XENT_PASTE(exp_f64, XENT_TIER)(const double *, double *, ptrdiff_t);
         .cross_entropy = XENT_PASTE(cross_entropy_##DTYPE_, XENT_TIER),                                               \
         .soft_cross_entropy = XENT_PASTE(soft_cross_entropy_##DTYPE_, XENT_TIER),                                     \
         .hessian = XENT_PASTE(hessian_##DTYPE_, XENT_TIER), .sigmoid = XENT_PASTE(sigmoid_##DTYPE_, XENT_TIER),       \
+        .packed_loss = XENT_PASTE(packed_loss_##DTYPE_, XENT_TIER),                                                   \
+        .packed_reduce = XENT_PASTE(packed_reduce_##DTYPE_, XENT_TIER),                                               \
         .made_rows = XENT_PASTE(made_rows_##DTYPE_, XENT_TIER), .tile_sum = XENT_PASTE(tile_sum_##DTYPE_, XENT_TIER), \
         .tile_grad = XENT_PASTE(tile_grad_##DTYPE_, XENT_TIER),                                                       \
         .tile_finish = XENT_PASTE(tile_finish_##DTYPE_, XENT_TIER),                                                   \

@@ -73,7 +73,7 @@ void KERNEL(block_sums)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t la
             const ptrdiff_t left = a->layout->classes - start, n = left < XENT_BLOCK ? left : XENT_BLOCK;
             const REAL *x = NAME(logits_at)(&w, row_of(a->layout, a->x, row), start, n);
             rowsum block;
-            NAME(block_sum)(x, n, NULL, w.room, w.shifted, &w.lanes[0], &block);
+            NAME(block_sum)(x, n, NULL, w.room, w.shifted, &w.lanes[0], NAME(ahead_of)(&w, 0, x, start), &block);
             memcpy((char *)a->row_out + (b * a->layout->rows + row) * XENT_SUM_BYTES, &block, sizeof block);
         }
     NAME(sweeper_stop)(&w, few);
@@ -108,7 +108,8 @@ void KERNEL(tile_sum)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, 
         int64_t y;
         rowsum sum;
         if (is_ignored(p, row, &y)) continue;
-        NAME(row_sum)(&w, x_row, NULL, &sum);
+        w.x_rows[0] = x_row, w.out_rows[0] = NULL;
+        NAME(row_sum)(&w, 0, &sum);
         if (s->begun++)
             add_block(&s->sum, &sum);
         else

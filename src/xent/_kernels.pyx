@@ -8,6 +8,9 @@ from libc.stdint cimport int64_t, uint64_t
 cnp.import_array()
 
 cdef extern from "numpy/arrayobject.h":
+    enum:
+        NPY_HALF
+        NPY_USERDEF
     object PyArray_Scalar(void *data, cnp.dtype descr, object base)
 
 cdef cnp.dtype FLOAT32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT32)
@@ -26,6 +29,8 @@ cdef extern from "xent.h" nogil:
         XENT_UINT64
         XENT_FLOAT32
         XENT_FLOAT64
+        XENT_FLOAT16
+        XENT_BFLOAT16
     ctypedef struct xent_shape:
         int ndim
         const Py_ssize_t *shape
@@ -153,6 +158,10 @@ cdef xent_type type_of(cnp.ndarray a) except *:
         return XENT_FLOAT32
     if num == cnp.NPY_BOOL:
         return XENT_BOOL
+    if num == NPY_HALF:
+        return XENT_FLOAT16
+    if num >= NPY_USERDEF and a.dtype.name == "bfloat16":
+        return XENT_BFLOAT16
     if cnp.PyTypeNum_ISSIGNED(num) and cnp.PyTypeNum_ISINTEGER(num):
         return XENT_INT64 if size == 8 else XENT_INT32 if size == 4 else XENT_INT16 if size == 2 else XENT_INT8
     if cnp.PyTypeNum_ISINTEGER(num):
@@ -228,9 +237,9 @@ cdef object fault_of(xent_status status, const xent_fault *fault):
 cdef object scalar_of(double value, xent_type type):
     """A NumPy scalar of that type, from a number that it holds exactly."""
     cdef float single = <float> value
-    if type == XENT_FLOAT32:
-        return PyArray_Scalar(&single, FLOAT32, None)
-    return PyArray_Scalar(&value, FLOAT64, None)
+    if type == XENT_FLOAT64:
+        return PyArray_Scalar(&value, FLOAT64, None)
+    return PyArray_Scalar(&single, FLOAT32, None)
 
 
 cdef int describe(xent_cross_entropy_problem *p, cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels,
@@ -271,12 +280,12 @@ def cross_entropy(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, c
     r.loss_rows = cnp.PyArray_DATA(loss_rows) if loss_rows is not None else NULL
     r.lse_rows = cnp.PyArray_DATA(lse_rows) if lse_rows is not None else NULL
     r.loss = 0.0
-    if p.logits.type == XENT_FLOAT32:
-        with nogil:
-            status = xent_cross_entropy_f32(&p, &r)
-    else:
+    if p.logits.type == XENT_FLOAT64:
         with nogil:
             status = xent_cross_entropy_f64(&p, &r)
+    else:
+        with nogil:
+            status = xent_cross_entropy_f32(&p, &r)
     return scalar_of(r.loss, p.logits.type) if status == XENT_OK else fault_of(status, &r.fault)
 
 
@@ -412,12 +421,12 @@ def loss_block(cnp.ndarray logits, cnp.ndarray labels, cnp.ndarray probabilities
     r.grad = array_of(grad)
     r.loss_rows = cnp.PyArray_DATA(loss_rows) if loss_rows is not None else NULL
     r.lse_rows = cnp.PyArray_DATA(lse_rows) if lse_rows is not None else NULL
-    if p.logits.type == XENT_FLOAT32:
-        with nogil:
-            status = xent_cross_entropy_f32(&p, &r)
-    else:
+    if p.logits.type == XENT_FLOAT64:
         with nogil:
             status = xent_cross_entropy_f64(&p, &r)
+    else:
+        with nogil:
+            status = xent_cross_entropy_f32(&p, &r)
     fault_of(status, &r.fault)
     return r.sum[0], r.sum[1]
 
@@ -439,12 +448,12 @@ def loss_tile(int step, Py_ssize_t first, Py_ssize_t classes, cnp.ndarray rows, 
     r.grad = array_of(grad)
     r.loss_rows = cnp.PyArray_DATA(loss_rows) if loss_rows is not None else NULL
     r.lse_rows = cnp.PyArray_DATA(lse_rows) if lse_rows is not None else NULL
-    if p.logits.type == XENT_FLOAT32:
-        with nogil:
-            status = xent_tile_f32(&p, &tile, <xent_tile_pass> step, &r)
-    else:
+    if p.logits.type == XENT_FLOAT64:
         with nogil:
             status = xent_tile_f64(&p, &tile, <xent_tile_pass> step, &r)
+    else:
+        with nogil:
+            status = xent_tile_f32(&p, &tile, <xent_tile_pass> step, &r)
     fault_of(status, &r.fault)
     return r.sum[0], r.sum[1]
 
@@ -469,12 +478,12 @@ def block_sums(cnp.ndarray x, uint64_t class_axes, cnp.ndarray sums):
     cdef xent_shape shape = shape_of(x, class_axes)
     cdef xent_array a = array_of(x)
     cdef void *to = cnp.PyArray_DATA(sums)
-    if a.type == XENT_FLOAT32:
-        with nogil:
-            status = xent_block_sums_f32(&shape, &a, to)
-    else:
+    if a.type == XENT_FLOAT64:
         with nogil:
             status = xent_block_sums_f64(&shape, &a, to)
+    else:
+        with nogil:
+            status = xent_block_sums_f32(&shape, &a, to)
     fault_of(status, NULL)
 
 
@@ -521,12 +530,12 @@ def hessian(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, cnp.nda
              normalizer, ignore_index, reduction, None)
     r.grad = array_of(out)
     r.loss_rows = r.lse_rows = NULL
-    if p.logits.type == XENT_FLOAT32:
-        with nogil:
-            status = xent_hessian_f32(&p, &v, &r)
-    else:
+    if p.logits.type == XENT_FLOAT64:
         with nogil:
             status = xent_hessian_f64(&p, &v, &r)
+    else:
+        with nogil:
+            status = xent_hessian_f32(&p, &v, &r)
     return fault_of(status, &r.fault)
 
 
@@ -542,12 +551,12 @@ def sigmoid(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray targets, cnp.nd
     r.grad = array_of(grad)
     r.loss_rows = r.lse_rows = NULL
     r.loss = 0.0
-    if p.logits.type == XENT_FLOAT32:
-        with nogil:
-            status = xent_sigmoid_f32(&p, &positive, &weight, &elements, &r)
-    else:
+    if p.logits.type == XENT_FLOAT64:
         with nogil:
             status = xent_sigmoid_f64(&p, &positive, &weight, &elements, &r)
+    else:
+        with nogil:
+            status = xent_sigmoid_f32(&p, &positive, &weight, &elements, &r)
     return scalar_of(r.loss, p.logits.type) if status == XENT_OK else fault_of(status, &r.fault)
 
 
@@ -556,36 +565,36 @@ def logsumexp(cnp.ndarray x, uint64_t class_axes, cnp.ndarray weights, cnp.ndarr
     cdef xent_array a = array_of(x), b = array_of(weights)
     cdef void *to = cnp.PyArray_DATA(out)
     cdef void *sign_to = cnp.PyArray_DATA(sign) if sign is not None else NULL
-    if a.type == XENT_FLOAT32:
-        with nogil:
-            status = xent_logsumexp_f32(&shape, &a, &b, <float *> to, <float *> sign_to)
-    else:
+    if a.type == XENT_FLOAT64:
         with nogil:
             status = xent_logsumexp_f64(&shape, &a, &b, <double *> to, <double *> sign_to)
+    else:
+        with nogil:
+            status = xent_logsumexp_f32(&shape, &a, &b, <float *> to, <float *> sign_to)
     fault_of(status, NULL)
 
 
 def softmax(cnp.ndarray x, uint64_t class_axes, cnp.ndarray out):
     cdef xent_shape shape = shape_of(x, class_axes)
     cdef xent_array a = array_of(x), b = array_of(out)
-    if a.type == XENT_FLOAT32:
-        with nogil:
-            status = xent_softmax_f32(&shape, &a, &b)
-    else:
+    if a.type == XENT_FLOAT64:
         with nogil:
             status = xent_softmax_f64(&shape, &a, &b)
+    else:
+        with nogil:
+            status = xent_softmax_f32(&shape, &a, &b)
     fault_of(status, NULL)
 
 
 def log_softmax(cnp.ndarray x, uint64_t class_axes, cnp.ndarray out):
     cdef xent_shape shape = shape_of(x, class_axes)
     cdef xent_array a = array_of(x), b = array_of(out)
-    if a.type == XENT_FLOAT32:
-        with nogil:
-            status = xent_log_softmax_f32(&shape, &a, &b)
-    else:
+    if a.type == XENT_FLOAT64:
         with nogil:
             status = xent_log_softmax_f64(&shape, &a, &b)
+    else:
+        with nogil:
+            status = xent_log_softmax_f32(&shape, &a, &b)
     fault_of(status, NULL)
 
 

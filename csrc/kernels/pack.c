@@ -1,0 +1,271 @@
+/* Rows that cannot be worked on where they are: another axis than the last, any strides, another byte order, float16 and
+ * bfloat16. Some of them at a time are packed into a scratch of the thread's own, as plain rows; the kernel works there,
+ * in place, as it would on any rows; what it leaves is put where it belongs. So each number is read and written once, by
+ * whole lines where rows are neighbours: squares of four by four are turned by shuffles on the way.
+ */
+#ifndef REAL
+#define KERNEL_FILE "pack.c"
+#include "for_each_dtype.h"
+#else
+#include "half.h"
+#include "row.h"
+
+#ifndef XENT_PACK_C
+#define XENT_PACK_C
+/* Rows that are neighbours in memory are packed XENT_PACKED at a time at least, a line of float32; where classes are, as
+ * many as stay in the first-level cache. More than that only as long as they stay in the second-level cache. */
+enum {
+    XENT_PACKED = 32,
+    XENT_PACK_NEAR = 32768,
+    XENT_PACK_FAR = 262144,
+    XENT_CLASSES_AHEAD = 16,
+    XENT_PACK_ROWS = 256
+};
+
+/* How rows that follow each other are to be taken: `step` bytes lie between them. */
+typedef struct {
+    ptrdiff_t rows, step;
+    int sideways; /* a class of all rows at once */
+} row_run;
+
+static ptrdiff_t magnitude(ptrdiff_t n) {
+    return n < 0 ? -n : n;
+}
+
+static row_run run_at(const xent_layout *layout, const xent_view *view, ptrdiff_t row, ptrdiff_t n) {
+    if (!layout->n_batch || !layout->n_class) return (row_run){1, 0, 0};
+    const ptrdiff_t inner = layout->batch_shape[layout->n_batch - 1], left = inner - row % inner;
+    row_run run = {n < left ? n : left, view->batch_stride[layout->n_batch - 1], 1};
+    run.sideways = run.rows >= 4 && magnitude(run.step) < magnitude(view->class_stride[layout->n_class - 1]);
+    if (!run.sideways) run.rows = 1;
+    return run;
+}
+#endif
+
+/* n numbers of a view, `stride` bytes apart, from p on. */
+static void NAME(get_line)(const xent_view *view, const char *p, ptrdiff_t stride, ptrdiff_t n, REAL *restrict to) {
+    enum { SIZE = sizeof(REAL) };
+#define XENT_STRIDED(STEP) \
+    for (ptrdiff_t i = 0; i < n; i++) memcpy(to + i, p + i * (STEP), SIZE)
+    if (is_half(view->type)) {
+        uint16_t few[XENT_SMALL_BLOCK];
+        for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
+            const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
+            if (stride == 2)
+                memcpy(few, p, (size_t)m * 2);
+            else
+                for (ptrdiff_t i = 0; i < m; i++) memcpy(few + i, p + i * stride, 2);
+            for (ptrdiff_t i = 0; i < m && view->swapped; i++) few[i] = (uint16_t)(few[i] << 8 | few[i] >> 8);
+            if (sizeof(REAL) == 4)
+                (view->type == XENT_FLOAT16 ? line_from_float16 : line_from_bfloat16)(few,
+                                                                                      (float *)(void *)(to + start), m);
+        }
+    } else if (view->swapped)
+        for (ptrdiff_t i = 0; i < n; i++) fetch(to + i, p + i * stride, SIZE, 1);
+    else if (stride == SIZE)
+        memcpy(to, p, (size_t)n * SIZE);
+    else if (stride == 2 * SIZE)
+        XENT_STRIDED(2 * SIZE);
+    else if (stride == -SIZE)
+        XENT_STRIDED(-SIZE);
+    else
+        XENT_STRIDED(stride);
+#undef XENT_STRIDED
+}
+
+static void NAME(put_line)(const xent_view *view, char *p, ptrdiff_t stride, ptrdiff_t n, const REAL *restrict from) {
+    enum { SIZE = sizeof(REAL) };
+#define XENT_STRIDED(STEP) \
+    for (ptrdiff_t i = 0; i < n; i++) memcpy(p + i * (STEP), from + i, SIZE)
+    if (is_half(view->type)) {
+        uint16_t few[XENT_SMALL_BLOCK];
+        for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
+            const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
+            if (sizeof(REAL) == 4)
+                (view->type == XENT_FLOAT16 ? line_to_float16
+                                            : line_to_bfloat16)((const float *)(const void *)(from + start), few, m);
+            if (stride == 2)
+                memcpy(p, few, (size_t)m * 2);
+            else
+                for (ptrdiff_t i = 0; i < m; i++) memcpy(p + i * stride, few + i, 2);
+        }
+    } else if (stride == SIZE)
+        memcpy(p, from, (size_t)n * SIZE);
+    else if (stride == 2 * SIZE)
+        XENT_STRIDED(2 * SIZE);
+    else if (stride == -SIZE)
+        XENT_STRIDED(-SIZE);
+    else
+        XENT_STRIDED(stride);
+#undef XENT_STRIDED
+}
+
+/* The scratch that rows are packed into: `stride` numbers from row to row. */
+typedef struct {
+    REAL *rows;
+    ptrdiff_t stride, n;
+    int neighbours; /* the rows lie side by side */
+    void *memory;
+} NAME(pack);
+
+/* A square of the pack, rows r .. and classes c .., as lines of classes: lines[i] is that of class c + i. */
+XENT_INLINE void NAME(lines_to_pack)(REAL *const *lines, int n, ptrdiff_t rows, NAME(pack) * pack, ptrdiff_t row,
+                                     ptrdiff_t c) {
+    REAL *to = pack->rows + row * pack->stride + c;
+    ptrdiff_t r = 0;
+#ifdef XENT_SHUFFLES
+    for (; n == NAME(SQUARE) && r + n <= rows; r += n)
+        NAME(square)((const REAL *const *)lines, r, to + r * pack->stride, pack->stride);
+#endif
+    for (; r < rows; r++)
+        for (int i = 0; i < n; i++) to[r * pack->stride + i] = lines[i][r];
+}
+
+XENT_INLINE void NAME(pack_to_lines)(REAL *const *lines, int n, ptrdiff_t rows, const NAME(pack) * pack, ptrdiff_t row,
+                                     ptrdiff_t c) {
+    const REAL *from = pack->rows + row * pack->stride + c;
+    ptrdiff_t r = 0;
+#ifdef XENT_SHUFFLES
+    for (; n == NAME(SQUARE) && r + n <= rows; r += n)
+        NAME(square_back)(from + r * pack->stride, pack->stride, lines, r);
+#endif
+    for (; r < rows; r++)
+        for (int i = 0; i < n; i++) lines[i][r] = from[r * pack->stride + i];
+}
+
+/* A run of rows that lie side by side, `in` to the pack or from there, a class of all of them at once. */
+static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view, char *first, const row_run *run,
+                                NAME(pack) * pack, ptrdiff_t row, int in) {
+    const ptrdiff_t classes = layout->classes;
+    const int in_place = view->type == (sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64) && !view->swapped &&
+                         run->step == (ptrdiff_t)sizeof(REAL);
+    REAL few[NAME(SQUARE)][XENT_PACK_ROWS], *lines[NAME(SQUARE)];
+    for (ptrdiff_t c = 0; c < classes; c += NAME(SQUARE)) {
+        const int n = classes - c < NAME(SQUARE) ? (int)(classes - c) : NAME(SQUARE);
+        char *places[NAME(SQUARE)];
+        /* Each class is in a page of its own, where no processor looks ahead by itself. */
+        for (ptrdiff_t ahead = c + XENT_CLASSES_AHEAD; ahead < c + XENT_CLASSES_AHEAD + n && ahead < classes; ahead++) {
+            const char *p = element_of(layout, view, first, ahead);
+            for (ptrdiff_t i = 0; i < run->rows * magnitude(run->step); i += XENT_LINE)
+                if (in)
+                    __builtin_prefetch(p + i, 0, 2);
+                else
+                    __builtin_prefetch(p + i, 1);
+        }
+        for (int i = 0; i < n; i++) {
+            places[i] = element_of(layout, view, first, c + i);
+            const int plain = in_place && (uintptr_t)places[i] % sizeof(REAL) == 0;
+            lines[i] = plain ? (REAL *)(void *)places[i] : few[i];
+            if (in && !plain) NAME(get_line)(view, places[i], run->step, run->rows, few[i]);
+        }
+        if (in)
+            NAME(lines_to_pack)(lines, n, run->rows, pack, row, c);
+        else
+            NAME(pack_to_lines)(lines, n, run->rows, pack, row, c);
+        for (int i = 0; i < n && !in; i++)
+            if (lines[i] == few[i]) NAME(put_line)(view, places[i], run->step, run->rows, few[i]);
+    }
+}
+
+/* Rows first .. first + n - 1 of a view to the pack, or from there. */
+static void NAME(move_rows)(const xent_layout *layout, const xent_view *view, ptrdiff_t first, ptrdiff_t n,
+                            NAME(pack) * pack, int in) {
+    const ptrdiff_t stride = layout->n_class ? view->class_stride[layout->n_class - 1] : 0,
+                    inner = layout->n_class ? layout->class_shape[layout->n_class - 1] : 1;
+    for (ptrdiff_t at = 0; at < n;) {
+        const row_run run = run_at(layout, view, first + at, n - at < XENT_PACK_ROWS ? n - at : XENT_PACK_ROWS);
+        char *row = row_of(layout, view, first + at);
+        REAL *packed = pack->rows + at * pack->stride;
+        if (run.sideways) NAME(move_sideways)(layout, view, row, &run, pack, at, in);
+        for (ptrdiff_t c = 0; c < layout->classes && !run.sideways; c += inner) {
+            char *p = element_of(layout, view, row, c);
+            if (in)
+                NAME(get_line)(view, p, stride, inner, packed + c);
+            else
+                NAME(put_line)(view, p, stride, inner, packed + c);
+        }
+        at += run.rows;
+    }
+}
+
+/* Room for some rows, whole groups of them; 0 where there is none. */
+static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const xent_view *view, ptrdiff_t rows,
+                            ptrdiff_t group) {
+    const ptrdiff_t size = layout->classes * (ptrdiff_t)sizeof(REAL),
+                    step = layout->n_batch ? view->batch_stride[layout->n_batch - 1] : 0;
+    pack->neighbours = layout->n_class && magnitude(step) < magnitude(view->class_stride[layout->n_class - 1]);
+    ptrdiff_t n = (pack->neighbours ? XENT_PACK_FAR : XENT_PACK_NEAR) / (size ? size : 1);
+    n = n > XENT_PACK_ROWS ? XENT_PACK_ROWS : pack->neighbours && n < XENT_PACKED ? XENT_PACKED : n < 1 ? 1 : n;
+    n = (n + group - 1) / group * group;
+    pack->n = n < rows ? n : rows;
+    pack->stride = whole_groups(layout->classes);
+    if (pack->stride * (ptrdiff_t)sizeof(REAL) % 4096 == 0)
+        pack->stride += XENT_LANES; /* not all rows in one set of a cache */
+    pack->memory = malloc((size_t)(pack->n * pack->stride) * sizeof(REAL) + XENT_LINE);
+    pack->rows = pack->memory ? (REAL *)(void *)((char *)pack->memory + -(uintptr_t)pack->memory % XENT_LINE) : NULL;
+    return pack->memory != NULL;
+}
+
+/* The pack as a view whose row `first` is the pack's first. While its rows are summed, those that will be packed next are
+ * asked for. */
+static xent_view NAME(view_of_pack)(const NAME(pack) * pack, const xent_layout *layout, const xent_view *from,
+                                    ptrdiff_t first) {
+    xent_view view = {.type = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64, .direct = 1};
+    ptrdiff_t stride = (ptrdiff_t)sizeof(REAL);
+    for (int d = layout->n_class - 1; d >= 0; d--) view.class_stride[d] = stride, stride *= layout->class_shape[d];
+    stride = pack->stride * (ptrdiff_t)sizeof(REAL);
+    for (int d = layout->n_batch - 1; d >= 0; d--) view.batch_stride[d] = stride, stride *= layout->batch_shape[d];
+    view.data = (char *)((uintptr_t)pack->rows - (uintptr_t)(first * pack->stride) * sizeof(REAL));
+    if (!layout->n_class || !layout->n_batch || pack->neighbours) return view;
+    const ptrdiff_t step = from->class_stride[layout->n_class - 1];
+    view.next_step = step * XENT_LANES, view.next_row = from->batch_stride[layout->n_batch - 1];
+    view.next = row_of(layout, from, first + pack->n) - first * view.next_row;
+    if (step < 0) view.next += step * (XENT_LANES - 1);
+    return view;
+}
+
+/* a->packed on packed rows; it is given several groups at once where it can take them. */
+void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    const int out = a->grad && !a->grad->direct;
+    xent_loss_args inner = *a;
+    NAME(pack) pack;
+    inner.group_rows = a->packed_runs ? a->group_rows : 0;
+    if (!NAME(pack_start)(&pack, a->layout, a->logits->direct ? a->grad : a->logits, last - first, a->group_rows)) {
+        atomic_store(a->failed, 1);
+        return;
+    }
+    for (ptrdiff_t n; first < last; first += n, group += n / a->group_rows) {
+        n = last - first < pack.n ? last - first : pack.n;
+        const xent_view view = NAME(view_of_pack)(&pack, a->layout, a->logits, first);
+        inner.logits = &view;
+        if (out) inner.grad = &view;
+        NAME(move_rows)(a->layout, a->logits, first, n, &pack, 1);
+        const ptrdiff_t step = a->packed_runs ? n : a->group_rows;
+        for (ptrdiff_t at = 0; at < n; at += step)
+            a->packed(&inner, first + at, first + (n - at < step ? n : at + step), group + at / a->group_rows);
+        if (out) NAME(move_rows)(a->layout, a->grad, first, n, &pack, 0);
+    }
+    free(pack.memory);
+}
+
+/* The same for reductions. */
+void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
+    const int out = a->out && !a->out->direct;
+    xent_reduce_args inner = *a;
+    NAME(pack) pack;
+    if (!NAME(pack_start)(&pack, a->layout, a->x->direct ? a->out : a->x, last - first, 1)) {
+        atomic_store(a->failed, 1);
+        return;
+    }
+    for (ptrdiff_t n; first < last; first += n) {
+        n = last - first < pack.n ? last - first : pack.n;
+        const xent_view view = NAME(view_of_pack)(&pack, a->layout, a->x, first);
+        inner.x = &view;
+        if (out) inner.out = &view;
+        NAME(move_rows)(a->layout, a->x, first, n, &pack, 1);
+        a->packed(&inner, first, first + n);
+        if (out) NAME(move_rows)(a->layout, a->out, first, n, &pack, 0);
+    }
+    free(pack.memory);
+}
+#endif
