@@ -30,7 +30,7 @@ from xent._linear import (
 from xent.dense import DenseGrads
 
 # Products with W are made this many classes at a time where they go to W's gradient: BLAS keeps buffers by their size.
-SLAB_CLASSES = 4096
+SLAB_CLASSES = 3072
 
 # class_weight, sample_weight, label_smoothing, z_loss, divisor, bias, softcap, grad_loss
 Options = tuple[Array | None, Array | None, float, float, float, Array | None, float, Array | None]
