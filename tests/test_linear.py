@@ -368,6 +368,42 @@ def test_products_are_added(shape, dtype, monkeypatch):
                     assert (to == c + a @ b).all()
 
 
+@pytest.mark.parametrize("add", [False, True])
+def test_products_of_long_rows(dtype, add, monkeypatch):
+    """In parts and not; every order of the matrices in memory."""
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.integers(-9, 9, s).astype(dtype) for s in ((70, 6001), (6001, 90), (70, 90)))
+    expected = c * add + a @ b
+    for parts in (1, 2, 3, 4):
+        batch = _blas._batch("s" if dtype.itemsize == 4 else "d")
+        if batch:
+            monkeypatch.setattr(_blas, "_batch", lambda kind, batch=batch, parts=parts: (lambda: parts, batch[1]))
+        assert _blas.long_parts(dtype) == (parts if batch else 1)
+        for left in (a, a.copy(order="F"), np.repeat(a, 2, 1)[:, ::2], a.astype(dtype.newbyteorder())):
+            for right in (b, b.copy(order="F"), np.repeat(b, 2, 0)[::2]):
+                for to in (c.copy(), c.copy(order="F"), np.repeat(c, 2, 1)[:, ::2], np.hstack([c, c])[:, :90]):
+                    _blas.long_product(left, right, to, add)
+                    assert (to == expected).all()
+        monkeypatch.undo()
+    for m, k, n in ((0, 9, 3), (2, 0, 3), (1, 1, 1), (3, 4, 5)):
+        to = np.ones((m, n), dtype)
+        _blas.long_product(np.ones((m, k), dtype), np.ones((k, n), dtype), to, add)
+        assert (to == k + add).all()
+
+
+def test_a_batch_that_fails_its_trial_is_not_used():
+    def wrong(jobs, betas):
+        for (a, b, out), beta in zip(jobs, betas, strict=True):
+            out[...] = (beta * out if beta else 0.0) + a @ b + 1
+
+    def right(jobs, betas):
+        for (a, b, out), beta in zip(jobs, betas, strict=True):
+            out[...] = (beta * out if beta else 0.0) + a @ b
+
+    assert _blas._batch_passes(right, np.float32)
+    assert not _blas._batch_passes(wrong, np.float32)
+
+
 def test_a_blas_that_fails_its_trial_is_not_used():
     def wrong(a_code, lda, b_code, ldb, ldc, a, b, out):
         out += a @ b + 1
@@ -401,8 +437,10 @@ def test_steps():
     made = _linear.prepare(x, weight, labels, bias, 1.0, None, 1, False, options)
     assert _linear.line(1000, made.dtype) == 1008  # whole cache lines
     assert _linear.line(1024, made.dtype) == 1040  # and no whole pages
-    for rows, step in ((40, 34), (60, 50), (64, 64), (1000, 100)):  # 48 rows for three blocks would not fit in 40
-        made.max_bytes = 4 * 1008 * rows
+    extra = 4 * (_blas.long_parts(made.dtype) - 1)
+    # 39: two of 40 rows and one of 20 would not fit, so 32; 60: two of 56
+    for rows, step in ((7, 7), (39, 32), (40, 40), (60, 56), (64, 56), (1000, 100)):
+        made.max_bytes = 4 * (1008 + extra) * rows
         assert _linear.row_step(made, 100) == step
     made.max_bytes = 1
     assert _linear.row_step(made, 100) == 1

@@ -13,13 +13,13 @@ import numpy as np
 
 from xent import _kernels
 from xent._arrays import Array
-from xent._blas import add_product
+from xent._blas import add_product, long_product
 from xent._linear import (
     FEW_ROWS,
     Problem,
     Rows,
     block_of_targets,
-    line,
+    new_block,
     numbers,
     of_rows,
     part,
@@ -30,7 +30,7 @@ from xent._linear import (
 from xent.dense import DenseGrads
 
 # Products with W are made this many classes at a time where they go to W's gradient: BLAS keeps buffers by their size.
-SLAB_CLASSES = 4096
+SLAB_CLASSES = 3072
 
 # class_weight, sample_weight, label_smoothing, z_loss, divisor, bias, softcap, grad_loss
 Options = tuple[Array | None, Array | None, float, float, float, Array | None, float, Array | None]
@@ -75,7 +75,7 @@ class Sweep:
         if few or (hard and not self.wants_grad):
             self._run_tiles()
             return
-        block = np.empty((min(step, self.count), line(p.classes, p.dtype)), p.dtype)[:, : p.classes]
+        block = new_block(min(step, self.count), p.classes, p.dtype)
         for first in range(0, self.count, step):
             last = min(self.count, first + step)
             x = self.x(first, last)
@@ -93,7 +93,7 @@ class Sweep:
     def _run_tiles(self) -> None:
         p = self.p
         step, classes = tile_steps(p, self.count)
-        block = np.empty((step, line(classes, p.dtype)), p.dtype)
+        block = new_block(step, classes, p.dtype)
         twice = self.wants_grad or p.probabilities is not None or p.label_smoothing != 0.0
         starts = range(0, p.classes, classes)
         for first in range(0, self.count, max(step, 1)):
@@ -141,12 +141,10 @@ class Sweep:
                 else:
                     np.matmul(slab, x, out=to)
         if self.dx is not None and self.dx.is_view():
-            if self.add_x:
-                add_product(dz, weight, self.dx(first, last))
-            else:
-                np.matmul(dz, weight, out=self.dx(first, last))
+            long_product(dz, weight, self.dx(first, last), self.add_x)
         elif self.dx is not None:
-            product = np.matmul(dz, weight)
+            product = np.empty((last - first, weight.shape[1]), dz.dtype)
+            long_product(dz, weight, product, False)
             self.dx.put(first, last, self.dx(first, last) + product if self.add_x else product)
 
 

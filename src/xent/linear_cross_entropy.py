@@ -60,7 +60,7 @@ def linear_cross_entropy(
     return_lse : bool, optional
         Also return logsumexp of each row.
     max_bytes : int, optional
-        The size of the block of logits, with the copies of rows that go with it; at least that of 64 logits. 56 MiB if
+        The size of the block of logits, with the copies of rows that go with it; at least that of 64 logits. 58 MiB if
         not given.
 
     Returns
