@@ -255,7 +255,6 @@ def test_reductions_refuse(f):
         [1j],
         ["1"],
         [None],
-        np.array([1], np.float16),
         np.array([1], np.longdouble),
         np.array([1.0], object),
     ):

@@ -117,7 +117,7 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     for (int r = 0; r < rows && size > 2 * XENT_LINE; r++)
         for (ptrdiff_t i = 0; i < size; i += XENT_LINE) {
             __builtin_prefetch(w->x_rows[r] + next + i, 0, 2);
-            if (w->out) __builtin_prefetch(w->out_rows[r] + i, 1);
+            if (w->out && !w->streams) __builtin_prefetch(w->out_rows[r] + i, 1);
         }
     for (int r = rows; r < sides * XENT_SIDE; r++) w->x_rows[r] = w->x_rows[0];
     for (int i = 0; i < sides; i++) NAME(rows_to_columns)

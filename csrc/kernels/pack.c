@@ -26,6 +26,7 @@ enum {
 typedef struct {
     ptrdiff_t rows, step;
     int sideways; /* a class of all rows at once */
+    int joined;   /* each row begins where the one before it ends */
 } row_run;
 
 static ptrdiff_t magnitude(ptrdiff_t n) {
@@ -33,11 +34,13 @@ static ptrdiff_t magnitude(ptrdiff_t n) {
 }
 
 static row_run run_at(const xent_layout *layout, const xent_view *view, ptrdiff_t row, ptrdiff_t n) {
-    if (!layout->n_batch || !layout->n_class) return (row_run){1, 0, 0};
+    if (!layout->n_batch || !layout->n_class) return (row_run){1, 0, 0, 0};
     const ptrdiff_t inner = layout->batch_shape[layout->n_batch - 1], left = inner - row % inner;
-    row_run run = {n < left ? n : left, view->batch_stride[layout->n_batch - 1], 1};
-    run.sideways = run.rows >= 4 && magnitude(run.step) < magnitude(view->class_stride[layout->n_class - 1]);
-    if (!run.sideways) run.rows = 1;
+    const ptrdiff_t stride = view->class_stride[layout->n_class - 1];
+    row_run run = {n < left ? n : left, view->batch_stride[layout->n_batch - 1], 1, 0};
+    run.joined = layout->n_class == 1 && run.step == layout->classes * stride;
+    run.sideways = run.rows >= 4 && magnitude(run.step) < magnitude(stride);
+    if (!run.sideways && !run.joined) run.rows = 1;
     return run;
 }
 #endif
@@ -173,16 +176,19 @@ static void NAME(move_rows)(const xent_layout *layout, const xent_view *view, pt
     const ptrdiff_t stride = layout->n_class ? view->class_stride[layout->n_class - 1] : 0,
                     inner = layout->n_class ? layout->class_shape[layout->n_class - 1] : 1;
     for (ptrdiff_t at = 0; at < n;) {
-        const row_run run = run_at(layout, view, first + at, n - at < XENT_PACK_ROWS ? n - at : XENT_PACK_ROWS);
+        row_run run = run_at(layout, view, first + at, n - at < XENT_PACK_ROWS ? n - at : XENT_PACK_ROWS);
         char *row = row_of(layout, view, first + at);
         REAL *packed = pack->rows + at * pack->stride;
+        const int joined = run.joined && pack->stride == layout->classes;
+        const ptrdiff_t length = joined ? run.rows * inner : inner;
+        if (run.joined && !joined) run.rows = 1;
         if (run.sideways) NAME(move_sideways)(layout, view, row, &run, pack, at, in);
         for (ptrdiff_t c = 0; c < layout->classes && !run.sideways; c += inner) {
             char *p = element_of(layout, view, row, c);
             if (in)
-                NAME(get_line)(view, p, stride, inner, packed + c);
+                NAME(get_line)(view, p, stride, length, packed + c);
             else
-                NAME(put_line)(view, p, stride, inner, packed + c);
+                NAME(put_line)(view, p, stride, length, packed + c);
         }
         at += run.rows;
     }
@@ -198,7 +204,7 @@ static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const 
     n = n > XENT_PACK_ROWS ? XENT_PACK_ROWS : pack->neighbours && n < XENT_PACKED ? XENT_PACKED : n < 1 ? 1 : n;
     n = (n + group - 1) / group * group;
     pack->n = n < rows ? n : rows;
-    pack->stride = whole_groups(layout->classes);
+    pack->stride = layout->classes > XENT_NARROW ? whole_groups(layout->classes) : layout->classes;
     if (pack->stride * (ptrdiff_t)sizeof(REAL) % 4096 == 0)
         pack->stride += XENT_LANES; /* not all rows in one set of a cache */
     pack->memory = malloc((size_t)(pack->n * pack->stride) * sizeof(REAL) + XENT_LINE);

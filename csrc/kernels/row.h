@@ -19,13 +19,15 @@ enum {
     XENT_ROWS = 64,
     XENT_SIDE = 32,
     XENT_NARROW = 128,
-    XENT_COLUMNS = 4096,
-    XENT_KEPT = 640
+    XENT_COLUMNS = 4096
 };
 /* Results of this size go past the cache, in rows of XENT_KEPT classes and more: two ends of a row that share a line with
  * others cost too much for shorter ones (51,200 x 150: 1.9 ns per logit where it takes 1.0). Checks of the C code set it so low that theirs do. */
 #ifndef XENT_STREAM_BYTES
 #define XENT_STREAM_BYTES (1 << 24)
+#endif
+#ifndef XENT_KEPT
+#define XENT_KEPT 640
 #endif
 
 XENT_INLINE ptrdiff_t whole_groups(ptrdiff_t classes) {

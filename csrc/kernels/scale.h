@@ -144,8 +144,8 @@ static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) 
         memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
 }
 
-/* The terms of the last narrow_sums scaled by their factors, all of them safely, and put in their rows. */
-XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows) {
+/* The terms of the last narrow_sums scaled by their factors, all of them safely, and put in `to`. */
+XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *to) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const row_batch *b = &w->batch;
     REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS];
@@ -165,8 +165,31 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows) {
                 const REAL e = v[c * XENT_SIDE + r], p = NAME(scaled_term)(e, hi[at + r], lo[at + r]);
                 v[c * XENT_SIDE + r] = e == largest[at + r] ? likely[at + r] : p;
             }
-        NAME(columns_to_rows)(v, classes, (REAL *const *)(w->out_rows + at), left);
+        NAME(columns_to_rows)(v, classes, to + at, left);
     }
+}
+
+/* n numbers, from where their line begins at the same place as that of `to`: its whole lines past the cache. */
+static inline void NAME(stream_out)(REAL *to, const REAL *from, ptrdiff_t n) {
+    enum { PER_LINE = XENT_LINE / (int)sizeof(REAL) };
+    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)to % XENT_LINE / sizeof(REAL)), first = before < n ? before : n,
+                    last = first + (n - first) / PER_LINE * PER_LINE;
+    memcpy(to, from, (size_t)first * sizeof *to);
+    for (ptrdiff_t i = first; i < last; i += PER_LINE) stream_line(to + i, from + i);
+    memcpy(to + last, from + last, (size_t)(n - last) * sizeof *to);
+}
+
+/* The results of a batch whose rows are side by side; labels as in scale_rows. Of large results, rows that follow each
+ * other are put together first, then stored past the cache as one. */
+static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const int64_t *labels, const double *label_is) {
+    const ptrdiff_t classes = w->layout->classes, step = w->out_rows[rows - 1] - w->out_rows[0];
+    const int together = w->streams && step == (rows - 1) * classes * (ptrdiff_t)sizeof(REAL);
+    REAL *first = (REAL *)w->out_rows[0], *to[XENT_ROWS];
+    REAL *start = w->kept[0] + (together ? (uintptr_t)first % XENT_LINE / sizeof(REAL) : 0);
+    for (int r = 0; r < rows; r++) to[r] = together ? start + r * classes : (REAL *)w->out_rows[r];
+    NAME(narrow_scale)(w, rows, to);
+    for (int r = 0; r < rows && labels; r++) to[r][labels[r]] = NAME(rounded)(label_is[r]);
+    if (together) NAME(stream_out)(first, start, rows * classes);
 }
 
 /* A row kept is to be scaled later. */
@@ -193,8 +216,7 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *
         safe[r] = NAME(is_safe)(b->min[r], b->scale[r], w->factor_hi[r]);
     for (int r = 0; r < rows && together; r++) together = safe[r];
     if (together) {
-        NAME(narrow_scale)(w, rows);
-        for (int r = 0; r < rows && labels; r++) ((REAL *)w->out_rows[r])[labels[r]] = NAME(rounded)(label_is[r]);
+        NAME(put_narrow)(w, rows, labels, label_is);
         return;
     }
     w->later.rows = w->later.next = 0;

@@ -22,8 +22,16 @@ FLOAT64 = np.dtype(np.float64)
 REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
 
 
-def floating(x: Any, name: str) -> Array:
-    """`x` as an array of float32 or float64 of either byte order; integers and bools become float64."""
+def is_half(dtype: np.dtype[Any]) -> bool:
+    """Whether this is float16, or bfloat16 of the package ml_dtypes."""
+    return dtype.itemsize == 2 and (dtype.kind == "f" or dtype.name == "bfloat16")
+
+
+def floating(x: Any, name: str, *, halves: bool = False) -> Array:
+    """`x` as an array of float32 or float64 of either byte order; integers and bools become float64.
+
+    `halves`: float16 and bfloat16 stay what they are.
+    """
     array: Array = x if type(x) is np.ndarray else np.asarray(x)  # drops subclasses, a masked array's mask too
     dtype = array.dtype
     if dtype is FLOAT32 or dtype is FLOAT64:
@@ -32,12 +40,20 @@ def floating(x: Any, name: str) -> Array:
         return array
     if dtype.kind in "iub":
         return array.astype(np.float64)
-    raise TypeError(f"{name} must be real: float32, float64, or integers (taken as float64); got dtype {dtype}")
+    if halves and is_half(dtype):
+        return array
+    accepted = "float32, float64, float16, bfloat16" if halves else "float32, float64"
+    raise TypeError(f"{name} must be real: {accepted}, or integers (taken as float64); got dtype {dtype}")
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of the results of an array of this dtype."""
-    return FLOAT32 if dtype.itemsize == 4 else FLOAT64
+    return FLOAT32 if dtype.itemsize == 4 else dtype.newbyteorder("=") if is_half(dtype) else FLOAT64
+
+
+def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that an array of this dtype is computed in, and that its losses have."""
+    return FLOAT64 if dtype.itemsize == 8 else FLOAT32
 
 
 def one_axis(axis: Any, ndim: int) -> int:

@@ -14,9 +14,11 @@ from xent import _kernels
 from xent._arrays import (
     FLOAT32,
     Array,
+    computed,
     describe_row,
     distinct,
     floating,
+    is_half,
     labels,
     native,
     number,
@@ -46,10 +48,12 @@ def checked(
     z_loss: float,
     reduction: str,
     normalizer: float | None,
+    *,
+    halves: bool = False,
 ) -> Checked:
-    """Every argument of the loss, or the error that it deserves."""
+    """Every argument of the loss, or the error that it deserves. `halves`: whether logits may have 16 bits."""
     if type(logits) is not ndarray or logits.dtype is not FLOAT32:
-        logits = floating(logits, "logits")
+        logits = floating(logits, "logits", halves=halves)
     shape = logits.shape
     if not shape:
         raise ValueError("logits must have a class axis; got a 0-d array")
@@ -64,6 +68,8 @@ def checked(
 
     if type(targets) is not ndarray:
         targets = np.asarray(targets)
+    if is_half(targets.dtype):
+        targets = targets.astype(FLOAT32)
     kind = targets.dtype.kind
     index = probabilities = None
     if kind in "iu":
@@ -133,9 +139,9 @@ def run(
         logits, class_axes = problem[:2]
         batch = batch_shape(logits, class_axes)
         if want_loss and problem[10] == 2:
-            rows = np.empty(batch, native(logits.dtype))
+            rows = np.empty(batch, computed(logits.dtype))
         if return_lse:
-            lse = np.empty(batch, native(logits.dtype))
+            lse = np.empty(batch, computed(logits.dtype))
     loss: Any = _kernels.cross_entropy(*problem, grad_loss, grad, rows, lse, cap)
     if type(loss) is tuple:
         complain(problem, loss)

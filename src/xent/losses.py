@@ -94,7 +94,7 @@ def cross_entropy(
     Raises
     ------
     TypeError
-        A dtype that is not accepted (complex, float16, bool targets, ...).
+        A dtype that is not accepted (complex, long double, bool targets, ...).
     ValueError
         A label outside 0 .. C-1, a negative or NaN probability, a shape or an option out of bounds, no classes.
 
@@ -127,7 +127,17 @@ def cross_entropy(
         if plain_result is not None:
             return plain_result
     problem = checked(
-        logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
+        logits,
+        targets,
+        axis,
+        class_weight,
+        sample_weight,
+        label_smoothing,
+        ignore_index,
+        z_loss,
+        reduction,
+        normalizer,
+        halves=True,
     )
     return run(problem, True, None, None, return_lse, softcap)
 
@@ -204,7 +214,17 @@ def cross_entropy_with_grad(
         if plain_result is not None:
             return plain_result
     problem = checked(
-        logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
+        logits,
+        targets,
+        axis,
+        class_weight,
+        sample_weight,
+        label_smoothing,
+        ignore_index,
+        z_loss,
+        reduction,
+        normalizer,
+        halves=True,
     )
     grad = gradient_array(problem, out)
     if return_lse:
@@ -267,7 +287,17 @@ def cross_entropy_grad(
     array([[ 0.5, -0.5]])
     """
     problem = checked(
-        logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
+        logits,
+        targets,
+        axis,
+        class_weight,
+        sample_weight,
+        label_smoothing,
+        ignore_index,
+        z_loss,
+        reduction,
+        normalizer,
+        halves=True,
     )
     factors = np.asarray(grad_loss)
     if factors.dtype.kind not in "fiu" or factors.dtype.itemsize > 8:

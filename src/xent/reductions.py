@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xent import _kernels
-from xent._arrays import Array, axes, distinct, floating, mask_of, native, output
+from xent._arrays import Array, axes, computed, distinct, floating, is_half, mask_of, native, output
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -31,7 +31,8 @@ def logsumexp(
     Parameters
     ----------
     a : array_like
-        Real numbers of any shape. float32 and float64 are computed as such, integers as float64.
+        Real numbers of any shape. float32 and float64 are computed as such, integers as float64, float16 and bfloat16
+        in float32; the result is rounded to their dtype.
     axis : int, tuple of int or None, optional
         The axis or axes summed over; all by default.
     b : array_like, optional
@@ -54,7 +55,7 @@ def logsumexp(
     Raises
     ------
     TypeError
-        `a` or `b` is complex, float16, longdouble or not a number.
+        `a` or `b` is complex, longdouble or not a number; or of 16 bits where `b` is given.
     ValueError
         An axis named twice, shapes that do not broadcast, or an `out` that does not fit or overlaps `a`.
 
@@ -80,7 +81,7 @@ def logsumexp(
         plain = _kernels.plain_logsumexp(a, axis, out)
         if plain is not None:
             return plain
-    a = floating(a, "a")
+    a = floating(a, "a", halves=b is None)
     if b is not None:
         b = floating(b, "b")
         if a.dtype.itemsize != b.dtype.itemsize:  # float32 with float64
@@ -94,8 +95,9 @@ def logsumexp(
     result = output(out, a, shape, dtype, in_place=False)
     if b is not None:
         distinct(result, b, "b")
-    rows = result if result.flags.c_contiguous and result.flags.aligned else np.empty(shape, dtype)
-    sign = np.empty(shape, dtype) if return_sign else None
+    direct = result.flags.c_contiguous and result.flags.aligned and not is_half(dtype)
+    rows = result if direct else np.empty(shape, computed(dtype))
+    sign = np.empty(shape, rows.dtype) if return_sign else None
     if 0 in a.shape:
         rows.fill(-np.inf)
         if sign is not None:
@@ -105,14 +107,15 @@ def logsumexp(
         if sign is not None and b is None:
             sign[...] = np.where(np.isnan(rows), rows, rows > -np.inf)
     if rows is not result:
-        result[...] = rows
+        with np.errstate(over="ignore"):  # a sum beyond the largest number of 16 bits
+            result[...] = rows
     value = result if given else result[()]
     return (value, sign[()]) if sign is not None else value
 
 
 def _map(kernel: Any, x: Any, axis: Any, out: Array | None) -> Any:
     """What softmax and log_softmax have in common."""
-    x = floating(x, "x")
+    x = floating(x, "x", halves=True)
     over = axes(axis, x.ndim)
     result = output(out, x, x.shape, native(x.dtype))
     if x.size:
@@ -128,7 +131,8 @@ def softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Array | N
     Parameters
     ----------
     x : array_like
-        Real numbers of any shape. float32 and float64 are computed as such, integers as float64.
+        Real numbers of any shape. float32 and float64 are computed as such, integers as float64, float16 and bfloat16
+        in float32; the result is rounded to their dtype.
     axis : int, tuple of int or None, optional
         The axis or axes over which the result sums to 1; all by default.
     out : ndarray, optional
@@ -143,7 +147,7 @@ def softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Array | N
     Raises
     ------
     TypeError
-        `x` is complex, float16, longdouble or not a number.
+        `x` is complex, longdouble or not a number.
     ValueError
         An axis named twice, or an `out` that does not fit, is read-only, or overlaps `x` other than exactly.
 
@@ -170,7 +174,8 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Array
     Parameters
     ----------
     x : array_like
-        Real numbers of any shape. float32 and float64 are computed as such, integers as float64.
+        Real numbers of any shape. float32 and float64 are computed as such, integers as float64, float16 and bfloat16
+        in float32; the result is rounded to their dtype.
     axis : int, tuple of int or None, optional
         The axis or axes over which the softmax sums to 1; all by default.
     out : ndarray, optional
@@ -184,7 +189,7 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Array
     Raises
     ------
     TypeError
-        `x` is complex, float16, longdouble or not a number.
+        `x` is complex, longdouble or not a number.
     ValueError
         An axis named twice, or an `out` that does not fit, is read-only, or overlaps `x` other than exactly.
 

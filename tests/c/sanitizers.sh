@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 check_kernels() {
-    build_c "${CC:-gcc}" "$work/kernels" "$here/check_kernels.c" -O1 -g -D XENT_STREAM_BYTES=8192 \
+    build_c "${CC:-gcc}" "$work/kernels" "$here/check_kernels.c" -O1 -g -D XENT_STREAM_BYTES=8192 -D XENT_KEPT=129 \
         -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
     ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=${LEAKS:-1} "$work/kernels"
 }

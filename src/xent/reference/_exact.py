@@ -117,14 +117,15 @@ def as_array(x: Any, name: str) -> Array:
         return x
     dtype = getattr(x, "dtype", None)
     kind, width = getattr(dtype, "kind", ""), getattr(dtype, "itemsize", 8)
-    if kind not in ("", *"biuf") or (kind == "f" and width not in (4, 8)):
-        raise TypeError(f"{name}: dtype {dtype} was given; float32, float64, integers and bool are accepted")
+    half = getattr(dtype, "name", "") == "bfloat16"
+    if not half and (kind not in ("", *"biuf") or (kind == "f" and width not in (2, 4, 8))):
+        raise TypeError(f"{name}: dtype {dtype} was given; real numbers of 16 to 64 bits and bool are accepted")
     flat: list[Any] = []
     shape = _flatten(x, flat, name)
     if flat:
         kinds = {"b" if isinstance(v, bool) else "i" if isinstance(v, int) else "f" for v in flat}
         return Array(shape, flat, max(kinds, key="bif".index))
-    return Array(tuple(getattr(x, "shape", shape)), flat, "i" if kind == "u" else kind)
+    return Array(tuple(getattr(x, "shape", shape)), flat, "f" if half else "i" if kind == "u" else kind)
 
 
 def _flatten(x: Any, flat: list[Any], name: str) -> Shape:
