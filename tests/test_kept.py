@@ -1,8 +1,8 @@
 """Large results, whose terms are kept while the next rows are summed and which are stored past the cache, have the bits
 of the same rows in place, where nothing is kept; and nothing beside them is written.
 
-From 16 MiB on (XENT_STREAM_BYTES), rows of 640 to 4,096 classes: two rows per batch at 4,096, whole and broken groups of
-lanes, rows that begin within a cache line.
+From 16 MiB on (XENT_STREAM_BYTES), rows of 640 to 4,096 classes: two rows per batch at 4,096, whole and broken groups
+of lanes, rows that begin within a cache line.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
-"""Rows that are packed before a kernel sees them (csrc/kernels/pack.c): the bits of the same numbers in contiguous float32 or
-float64 rows, whatever axis, strides, byte order, alignment; and float16 and bfloat16, rounded once."""
+"""Rows that are packed before a kernel sees them (csrc/kernels/pack.c): the bits of the same numbers in contiguous
+float32 or float64 rows, whatever axis, strides, byte order, alignment; and float16 and bfloat16, rounded once."""
 
 import numpy as np
 import pytest
