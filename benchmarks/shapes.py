@@ -132,9 +132,8 @@ def compared(ours: dict[str, Call], plain: dict[str, Call], rounds: int) -> list
 
 
 def layouts(rng: np.random.Generator, rounds: int) -> None:
-    print(
-        "\n| by contiguous rows | loss and gradient | loss | logsumexp | softmax | log_softmax |\n|---|---|---|---|---|---|"
-    )
+    print("\n| by contiguous rows | loss and gradient | loss | logsumexp | softmax | log_softmax |")
+    print("|---|---|---|---|---|---|")
     for name, (shape, axis, view) in LAYOUTS.items():
         z = view(rng.standard_normal(shape, dtype=np.float32))
         out = view(np.empty(shape, np.float32))
