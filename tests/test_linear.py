@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from functools import cache
 
 import numpy as np
 import oracle
@@ -303,21 +304,27 @@ def truth(x, weight, bias, labels):
         return [np.array(a, float) for a in (mp.fsum(losses) / len(xs), dx, dw, db)]
 
 
+@cache
+def layer_and_truth(dtype, seed):
+    problem = layer((48, 16, 150), dtype, seed)
+    return problem, truth(*problem)
+
+
 @pytest.mark.parametrize("max_bytes", LIMITS)
 def test_not_further_from_the_truth_than_the_unfused_path(max_bytes, dtype):
-    """One inequality: our error is at most that of the logits as a whole in the same dtype, with its bare
-    products, and half an ulp of the largest for another order of additions.
+    """The error of loss, dx, dW and db, root mean square over six problems, is that of the logits as a whole with
+    their bare products. (The same products added in another order: as found 0.97 to 1.001 times it, so 1.01.)
     """
-    x, weight, bias, labels = layer((48, 16, 150), dtype, 4)
-    expected = truth(x, weight, bias, labels)
-    loss, grads = xent.linear_cross_entropy_with_grad(x, weight, labels, bias, max_bytes=max_bytes)
-    z = x @ weight.T + bias
-    plain_loss, dz = xent.cross_entropy_with_grad(z, labels)
-    plain = plain_loss, dz @ weight, dz.T @ x, dz.sum(0)
-    for ours, theirs, exact in zip((loss, *grads), plain, expected, strict=True):
-        size = np.max(np.abs(exact))
-        mine, other = (np.max(np.abs(a.astype(np.float64) - exact)) / size for a in (ours, theirs))
-        assert mine <= 1.5 * other + 0.5 * np.finfo(dtype).eps
+    squares = np.zeros((2, 4))
+    for seed in range(6):
+        (x, weight, bias, labels), expected = layer_and_truth(dtype, seed)
+        loss, grads = xent.linear_cross_entropy_with_grad(x, weight, labels, bias, max_bytes=max_bytes)
+        z = x @ weight.T + bias
+        plain_loss, dz = xent.cross_entropy_with_grad(z, labels)
+        plain = plain_loss, dz @ weight, dz.T @ x, dz.sum(0)
+        for i, (ours, theirs, exact) in enumerate(zip((loss, *grads), plain, expected, strict=True)):
+            squares[:, i] += [np.mean((np.asarray(a, np.float64) - exact) ** 2) for a in (ours, theirs)]
+    assert (np.sqrt(squares[0]) <= 1.01 * np.sqrt(squares[1])).all()
 
 
 def test_the_bias_gradient_does_not_depend_on_the_blocks():
