@@ -67,9 +67,7 @@ XENT_NOINLINE void NAME(sums_of_rows)(const REAL *x, ptrdiff_t rows, ptrdiff_t n
                 sums[r] = NAME(squares_of_row)(x + r * stride, n), r++;
         return;
     }
-    quick_sums((const void *)x, rows, n, stride, sums);
-    uint64_t most = 0;
-    for (ptrdiff_t i = 0; i < rows; i++) most |= above_floor(sums[i]);
+    const uint64_t most = quick_sums((const void *)x, rows, n, stride, sums);
     for (ptrdiff_t i = 0; i < rows && most >> 60; i++)
         if (above_floor(sums[i]) >> 60) sums[i] = NAME(squares_of_row)(x + i * stride, n);
 }

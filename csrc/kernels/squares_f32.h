@@ -1,134 +1,188 @@
 /* Sums of the squares of rows of n float32: the first additions in float32, the others in double.
  *
- * A row is read in vectors of 16, the last of which ends with it: what it has of the vector before counts as 0. Of each
- * 64 numbers, lane l of 16 adds up (v[l]^2 + v[l + 16]^2) + (v[l + 32]^2 + v[l + 48]^2) in float32. Of rows of more than
- * 64 numbers these are added in double. Then lane l is added to lane l + 8, and neighbours to neighbours, for 16 rows at
- * once: of shorter rows the first two times in float32. At most 5 roundings to float32 lie on the way of a term.
+ * A row is read in vectors of 16, the last of which ends with it: what it has of the vector before counts as 0. (A row
+ * of fewer is one vector, and what follows it counts as 0.) Of each 64 numbers, lane l of 16 adds up
+ * (v[l]^2 + v[l + 16]^2) + (v[l + 32]^2 + v[l + 48]^2) in float32. Of rows of more than 64 numbers these are added in
+ * double; then lane l is added to lane l + 8, and neighbours to neighbours, for 16 rows at once. Of shorter rows lane l is
+ * added to lane l + 8 and l + 4 in float32, neighbours to neighbours, of at most 32 numbers the first time in float32, the
+ * rest in double, for 4 rows at once. At most 5 roundings to float32 lie on the way of a term.
  *
  * A sum in float32 begins with 2^-100, half a unit of which is above any subnormal number: so it makes no difference
  * whether subnormal numbers and squares count. What that adds to a small sum, and what overflows, is seen in the sum:
  * above_floor.
+ *
+ * The lanes of short rows are vectors of GNU C, 8 to each: of loops over lanes and rows clang 14 makes code that is seven
+ * times slower.
  */
 #ifndef XENT_SQUARES_F32_H
 #define XENT_SQUARES_F32_H
 #include "lanes.h"
 
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define XENT_SHUFFLES
+#endif
+#endif
+
 enum { XENT_SQUARE_ROWS = 16, XENT_SQUARE_LANES = 16, XENT_SQUARE_STEP = 64 };
 static const float SQUARE_FLOOR = 0x1p-100f;
+
+typedef float eight_f32 __attribute__((vector_size(32)));
+typedef uint32_t eight_u32 __attribute__((vector_size(32)));
+typedef float four_lanes __attribute__((vector_size(16)));
+typedef double four_f64 __attribute__((vector_size(32)));
+typedef uint64_t four_u64 __attribute__((vector_size(32)));
 
 /* Below 2^60 for a sum from 2^-64 to 2^192, of which at most 2^8 floors are less than 2^-28; not for 0, infinity, NaN. */
 XENT_INLINE uint64_t above_floor(double sum) {
     return bits_of(sum) - bits_of(0x1p-64);
 }
 
-/* v where keep is all ones, 0 where it is 0 */
-XENT_INLINE float kept(const float *v, const uint32_t *keep, int l) {
-    uint32_t u;
-    float x;
-    memcpy(&u, v + l, sizeof u);
-    u &= keep[l];
-    memcpy(&x, &u, sizeof x);
-    return x;
+/* s = the squares of the 8 numbers at x; of those that count, where keep is all ones; beginning with the floor. Vectors
+ * are passed by address: how they are passed by value depends on the tier. */
+XENT_INLINE void squares_at(const float *x, eight_f32 *s) {
+    memcpy(s, x, sizeof *s);
+    *s *= *s;
+}
+XENT_INLINE void kept_squares(const float *x, const uint32_t *keep, eight_f32 *s) {
+    eight_u32 v, mask;
+    memcpy(&v, x, sizeof v);
+    memcpy(&mask, keep, sizeof mask);
+    v &= mask;
+    memcpy(s, &v, sizeof v);
+    *s *= *s;
+}
+XENT_INLINE void floored(eight_f32 *s) {
+    *s += (eight_f32){0} + SQUARE_FLOOR;
 }
 
-/* Lane l of the `vectors` at x; the last of them is at `last`. */
-XENT_INLINE float square_lane(const float *x, const float *last, const uint32_t *keep, const int vectors, const int l) {
+/* 8 lanes of the `vectors` at x, the last of which is at `last`. */
+XENT_INLINE void square_lanes(const float *x, const float *last, const uint32_t *keep, const int vectors,
+                              eight_f32 *sum) {
     enum { V = XENT_SQUARE_LANES };
-    const float v = kept(last, keep, l);
-    if (vectors == 1) return SQUARE_FLOOR + v * v;
-    float a = SQUARE_FLOOR + x[l] * x[l];
-    if (vectors == 2) return a + v * v;
-    a += x[l + V] * x[l + V];
-    if (vectors == 3) return a + (SQUARE_FLOOR + v * v);
-    return a + ((SQUARE_FLOOR + x[l + 2 * V] * x[l + 2 * V]) + v * v);
+    eight_f32 a, b, c, d;
+    kept_squares(last, keep, &d);
+    if (vectors == 1) a = d, floored(&a);
+    if (vectors >= 2) squares_at(x, &a), floored(&a);
+    if (vectors == 2) a += d;
+    if (vectors >= 3) squares_at(x + V, &b), a += b;
+    if (vectors == 3) floored(&d), a += d;
+    if (vectors == 4) squares_at(x + 2 * V, &c), floored(&c), c += d, a += c;
+    *sum = a;
 }
 
-/* The same of 64 numbers, all of which count. */
-XENT_INLINE float square_lane_of_step(const float *x, const int l) {
-    enum { V = XENT_SQUARE_LANES };
-    const float *y = x + 2 * V;
-    return ((SQUARE_FLOOR + x[l] * x[l]) + x[l + V] * x[l + V]) + ((SQUARE_FLOOR + y[l] * y[l]) + y[l + V] * y[l + V]);
+/* Lane l + lane l + 8 of the same. */
+XENT_INLINE void half_lanes(const float *x, const float *last, const uint32_t *keep, const int vectors,
+                            eight_f32 *sum) {
+    enum { HALF = XENT_SQUARE_LANES / 2 };
+    eight_f32 a, b;
+    square_lanes(x, last, keep, vectors, &a);
+    square_lanes(x + HALF, last + HALF, keep + HALF, vectors, &b);
+    *sum = a + b;
 }
 
-XENT_INLINE void add_neighbours(double *restrict to, const double *from, const int n) {
-    for (int i = 0; i < n; i++) to[i] = from[2 * i] + from[2 * i + 1];
+/* Of `rows` rows, 16 at a time; the last few in `sums` up to a multiple of 16. Rows from `direct` on are at `copies`,
+ * XENT_SQUARE_LANES apart. */
+typedef struct {
+    const float *x, *copies;
+    ptrdiff_t rows, direct, n, stride;
+    const uint32_t *keep;
+    double *sums;
+} square_rows;
+
+/* Row i, or the last if there are fewer. */
+XENT_INLINE const float *square_row(const square_rows *a, ptrdiff_t i) {
+    i = i < a->rows ? i : a->rows - 1;
+    if (i >= a->direct) return a->copies + (i - a->direct) * XENT_SQUARE_LANES;
+    return a->x + i * a->stride;
 }
 
-/* Of `rows` rows, 16 at a time; the last few in `sums` up to a multiple of 16. */
-typedef void (*square_rows)(const float *restrict x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride,
-                            const uint32_t *restrict keep, double *restrict sums);
+/* Lane l + lane l + 4 of those. */
+XENT_INLINE void quarter_lanes(const float *row, ptrdiff_t to_last, const uint32_t *keep, const int vectors,
+                               four_lanes *sum) {
+    eight_f32 e;
+    four_lanes high;
+    half_lanes(row, row + to_last, keep, vectors, &e);
+    memcpy(sum, &e, sizeof *sum), memcpy(&high, (const char *)&e + sizeof high, sizeof high);
+    *sum += high;
+}
 
-/* Rows of at most 64. */
-#define SHORT_ROWS(vectors)                                                                                         \
-    XENT_NOINLINE void short_rows_##vectors(const float *restrict x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, \
-                                            const uint32_t *restrict keep, double *restrict sums) {                 \
-        enum { N = XENT_SQUARE_ROWS, HALF = XENT_SQUARE_LANES / 2 };                                                \
-        const float *last = x + (n - XENT_SQUARE_LANES);                                                            \
-        for (; rows > 0; rows -= N, sums += N, x += N * stride, last += N * stride) {                               \
-            float w[HALF * N], h[HALF / 2 * N];                                                                     \
-            double q[HALF / 4 * N];                                                                                 \
-            if (rows < N) memset(w, 0, sizeof w);                                                                   \
-            const ptrdiff_t m = rows < N ? rows : N;                                                                \
-            for (ptrdiff_t r = 0; r < m; r++)                                                                       \
-                for (int l = 0; l < HALF; l++)                                                                      \
-                    w[r * HALF + l] = square_lane(x + r * stride, last + r * stride, keep, vectors, l) +            \
-                                      square_lane(x + r * stride, last + r * stride, keep, vectors, l + HALF);      \
-            for (int i = 0; i < HALF / 2 * N; i++) h[i] = w[2 * i] + w[2 * i + 1];                                  \
-            for (int i = 0; i < HALF / 4 * N; i++) q[i] = (double)h[2 * i] + (double)h[2 * i + 1];                  \
-            add_neighbours(sums, q, N);                                                                             \
-        }                                                                                                           \
+/* sums[i] = (q[i][0] + q[i][1]) + (q[i][2] + q[i][3]), the last or all in double */
+XENT_INLINE void add_quads(const four_lanes *q, const int doubles, double *sums, four_u64 *most) {
+    four_lanes c[4];
+#ifdef XENT_SHUFFLES
+    const four_lanes a = __builtin_shufflevector(q[0], q[1], 0, 4, 1, 5),
+                     b = __builtin_shufflevector(q[2], q[3], 0, 4, 1, 5);
+    const four_lanes d = __builtin_shufflevector(q[0], q[1], 2, 6, 3, 7),
+                     e = __builtin_shufflevector(q[2], q[3], 2, 6, 3, 7);
+    c[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), c[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    c[2] = __builtin_shufflevector(d, e, 0, 1, 4, 5), c[3] = __builtin_shufflevector(d, e, 2, 3, 6, 7);
+#else
+    for (int i = 0; i < 4; i++)
+        for (int l = 0; l < 4; l++) c[l][i] = q[i][l];
+#endif
+    four_f64 sum;
+    if (doubles)
+        sum = (__builtin_convertvector(c[0], four_f64) + __builtin_convertvector(c[1], four_f64)) +
+              (__builtin_convertvector(c[2], four_f64) + __builtin_convertvector(c[3], four_f64));
+    else
+        sum = __builtin_convertvector(c[0] + c[1], four_f64) + __builtin_convertvector(c[2] + c[3], four_f64);
+    memcpy(sums, &sum, sizeof sum);
+    four_u64 bits;
+    memcpy(&bits, &sum, sizeof bits);
+    *most |= bits - ((four_u64){0} + bits_of(0x1p-64));
+}
+
+/* Rows of at most 64, four at a time; returns all above_floor(sums[i]), or-ed. */
+#define FOUR_ROWS(vectors, ROW)                               \
+    do {                                                      \
+        four_lanes q[4];                                      \
+        quarter_lanes(ROW(0), to_last, keep, vectors, &q[0]); \
+        quarter_lanes(ROW(1), to_last, keep, vectors, &q[1]); \
+        quarter_lanes(ROW(2), to_last, keep, vectors, &q[2]); \
+        quarter_lanes(ROW(3), to_last, keep, vectors, &q[3]); \
+        add_quads(q, vectors > 2, sums + r, &most);           \
+    } while (0)
+#define ROW_HERE(i)     (x + (i)*stride)
+#define ROW_IF_THERE(i) square_row(a, r + (i))
+#define SHORT_ROWS(vectors)                                                            \
+    XENT_NOINLINE uint64_t short_rows_##vectors(const square_rows *a) {                \
+        const uint32_t *keep = a->keep;                                                \
+        const float *x = a->x;                                                         \
+        double *sums = a->sums;                                                        \
+        const ptrdiff_t rows = a->rows, direct = a->direct, stride = a->stride;        \
+        const ptrdiff_t to_last = vectors == 1 ? 0 : a->n - XENT_SQUARE_LANES;         \
+        four_u64 most = {0};                                                           \
+        ptrdiff_t r = 0;                                                               \
+        for (; r + 4 <= direct; r += 4, x += 4 * stride) FOUR_ROWS(vectors, ROW_HERE); \
+        for (; r < rows; r += 4) FOUR_ROWS(vectors, ROW_IF_THERE);                     \
+        return most[0] | most[1] | most[2] | most[3];                                  \
     }
 SHORT_ROWS(1)
 SHORT_ROWS(2)
 SHORT_ROWS(3)
 SHORT_ROWS(4)
 
-/* Longer rows; the vectors are those of what is left after whole steps. */
-#define LONG_ROWS(vectors)                                                                                            \
-    XENT_NOINLINE void long_rows_##vectors(const float *restrict x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride,    \
-                                           const uint32_t *restrict keep, double *restrict sums) {                    \
-        enum { N = XENT_SQUARE_ROWS, HALF = XENT_SQUARE_LANES / 2 };                                                  \
-        for (; rows > 0; rows -= N, sums += N) {                                                                      \
-            double w[HALF * N], h[HALF / 2 * N], q[HALF / 4 * N];                                                     \
-            if (rows < N) memset(w, 0, sizeof w);                                                                     \
-            for (ptrdiff_t r = 0; r < (rows < N ? rows : N); r++, x += stride) {                                      \
-                double d[XENT_SQUARE_LANES] = {0};                                                                    \
-                const float *row = x, *last = row + (n - XENT_SQUARE_LANES);                                          \
-                for (ptrdiff_t steps = (n - 1) / XENT_SQUARE_STEP; steps > 0; steps--, row += XENT_SQUARE_STEP)       \
-                    for (int l = 0; l < XENT_SQUARE_LANES; l++) d[l] += (double)square_lane_of_step(row, l);          \
-                for (int l = 0; l < XENT_SQUARE_LANES; l++) d[l] += (double)square_lane(row, last, keep, vectors, l); \
-                for (int l = 0; l < HALF; l++) w[r * HALF + l] = d[l] + d[l + HALF];                                  \
-            }                                                                                                         \
-            add_neighbours(h, w, HALF / 2 * N);                                                                       \
-            add_neighbours(q, h, HALF / 4 * N);                                                                       \
-            add_neighbours(sums, q, N);                                                                               \
-        }                                                                                                             \
-    }
-LONG_ROWS(1)
-LONG_ROWS(2)
-LONG_ROWS(3)
-LONG_ROWS(4)
+#include "squares_long.h"
 
 /* sums[i] of `rows` rows of 0 < n <= XENT_DENSE_COLUMNS numbers, and of none up to a multiple of 16. */
-XENT_INLINE void quick_sums(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums) {
-    enum { N = XENT_SQUARE_ROWS, V = XENT_SQUARE_LANES };
-    static const square_rows OF[2][4] = {{short_rows_1, short_rows_2, short_rows_3, short_rows_4},
-                                         {long_rows_1, long_rows_2, long_rows_3, long_rows_4}};
-    const square_rows add_up = OF[n > XENT_SQUARE_STEP][(n - 1) / V % 4];
-    uint32_t keep[V];
-    const int not_kept = V - 1 - (int)((n - 1) % V);
-    for (int l = 0; l < V; l++) keep[l] = l < not_kept ? 0 : 0xffffffffu;
-    ptrdiff_t r = 0;
-    for (; n < V && r < rows && (r == 0 || n < stride);
-         r += N) { /* where a vector would begin before the rows, a copy */
-        const ptrdiff_t m = rows - r < N ? rows - r : N;
-        float copy[V + N * V];
-        memset(copy, 0, V * sizeof *copy);
-        for (ptrdiff_t i = 0; i < m && n < stride; i++)
-            memcpy(copy + V + i * n, x + (r + i) * stride, (size_t)n * sizeof *copy);
-        if (n == stride) memcpy(copy + V, x, (size_t)(m * n) * sizeof *copy);
-        add_up(copy + V, m, n, n, keep, sums + r);
+XENT_INLINE uint64_t quick_sums(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums) {
+    enum { V = XENT_SQUARE_LANES };
+    static uint64_t (*const OF[2][4])(const square_rows *) = {{short_rows_1, short_rows_2, short_rows_3, short_rows_4},
+                                                              {long_rows_1, long_rows_2, long_rows_3, long_rows_4}};
+    static const uint32_t KEEP[3 * V] = {[V] = ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u,
+                                         ~0u,       ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
+    square_rows a = {.x = x, .rows = rows, .direct = rows, .n = n, .stride = stride, .sums = sums};
+    float copies[V * V];
+    if (n < V) { /* where a vector would end behind the rows, a copy */
+        const ptrdiff_t over = (V - n + stride - 1) / stride;
+        a.direct = rows < over ? 0 : rows - over;
+        a.copies = copies;
+        memset(copies, 0, (size_t)((rows - a.direct) * V) * sizeof *copies);
+        for (ptrdiff_t r = a.direct; r < rows; r++)
+            memcpy(copies + (r - a.direct) * V, x + r * stride, (size_t)n * sizeof *copies);
     }
-    if (r < rows) add_up(x + r * stride, rows - r, n, stride, keep, sums + r);
+    a.keep = n < V ? KEEP + 2 * V - n : KEEP + 1 + (n - 1) % V;
+    return OF[n > XENT_SQUARE_STEP][(n - 1) / V % 4](&a);
 }
 #endif

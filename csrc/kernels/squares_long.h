@@ -1,0 +1,65 @@
+/* Squares of float32 rows of more than 64 numbers: part of squares_f32.h, which says in what order they are added. */
+/* v where keep is all ones, 0 where it is 0 */
+XENT_INLINE float kept(const float *v, const uint32_t *keep, int l) {
+    uint32_t u;
+    float x;
+    memcpy(&u, v + l, sizeof u);
+    u &= keep[l];
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* Lane l of the `vectors` at x; the last of them is at `last`. */
+XENT_INLINE float square_lane(const float *x, const float *last, const uint32_t *keep, const int vectors, const int l) {
+    enum { V = XENT_SQUARE_LANES };
+    const float v = kept(last, keep, l);
+    if (vectors == 1) return SQUARE_FLOOR + v * v;
+    float a = SQUARE_FLOOR + x[l] * x[l];
+    if (vectors == 2) return a + v * v;
+    a += x[l + V] * x[l + V];
+    if (vectors == 3) return a + (SQUARE_FLOOR + v * v);
+    return a + ((SQUARE_FLOOR + x[l + 2 * V] * x[l + 2 * V]) + v * v);
+}
+
+/* The same of 64 numbers, all of which count. */
+XENT_INLINE float square_lane_of_step(const float *x, const int l) {
+    enum { V = XENT_SQUARE_LANES };
+    const float *y = x + 2 * V;
+    return ((SQUARE_FLOOR + x[l] * x[l]) + x[l + V] * x[l + V]) + ((SQUARE_FLOOR + y[l] * y[l]) + y[l + V] * y[l + V]);
+}
+
+XENT_INLINE void add_neighbours(double *restrict to, const double *from, const int n) {
+    for (int i = 0; i < n; i++) to[i] = from[2 * i] + from[2 * i + 1];
+}
+
+/* Longer rows; the vectors are those of what is left after whole steps. */
+#define LONG_ROWS(vectors)                                                                                            \
+    XENT_NOINLINE uint64_t long_rows_##vectors(const square_rows *a) {                                                \
+        enum { N = XENT_SQUARE_ROWS, HALF = XENT_SQUARE_LANES / 2 };                                                  \
+        const float *restrict x = a->x;                                                                               \
+        const uint32_t *restrict keep = a->keep;                                                                      \
+        double *restrict sums = a->sums;                                                                              \
+        uint64_t most = 0;                                                                                            \
+        for (ptrdiff_t rows = a->rows; rows > 0; rows -= N, sums += N) {                                              \
+            double w[HALF * N], h[HALF / 2 * N], q[HALF / 4 * N];                                                     \
+            const ptrdiff_t m = rows < N ? rows : N;                                                                  \
+            if (rows < N) memset(w, 0, sizeof w);                                                                     \
+            for (ptrdiff_t r = 0; r < m; r++, x += a->stride) {                                                       \
+                double d[XENT_SQUARE_LANES] = {0};                                                                    \
+                const float *row = x, *last = row + (a->n - XENT_SQUARE_LANES);                                       \
+                for (ptrdiff_t steps = (a->n - 1) / XENT_SQUARE_STEP; steps > 0; steps--, row += XENT_SQUARE_STEP)    \
+                    for (int l = 0; l < XENT_SQUARE_LANES; l++) d[l] += (double)square_lane_of_step(row, l);          \
+                for (int l = 0; l < XENT_SQUARE_LANES; l++) d[l] += (double)square_lane(row, last, keep, vectors, l); \
+                for (int l = 0; l < HALF; l++) w[r * HALF + l] = d[l] + d[l + HALF];                                  \
+            }                                                                                                         \
+            add_neighbours(h, w, HALF / 2 * N);                                                                       \
+            add_neighbours(q, h, HALF / 4 * N);                                                                       \
+            add_neighbours(sums, q, N);                                                                               \
+            for (ptrdiff_t i = 0; i < m; i++) most |= above_floor(sums[i]);                                           \
+        }                                                                                                             \
+        return most;                                                                                                  \
+    }
+LONG_ROWS(1)
+LONG_ROWS(2)
+LONG_ROWS(3)
+LONG_ROWS(4)
