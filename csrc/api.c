@@ -27,13 +27,14 @@ static int threads_for(const xent_layout *layout) {
 }
 
 /* Whether rows are packed (pack.c) before a kernel sees them: where they have no plain pointers, and are not so long that
- * the kernels should rather go through them block by block. */
+ * the kernels should rather go through them block by block; with 16 bits they can do that only where all they do is read. */
 enum { LONGEST_PACKED = 262144 };
 
-static int to_be_packed(const xent_layout *layout, const xent_view *x, const xent_view *out) {
-    if (x->type == XENT_FLOAT16 || x->type == XENT_BFLOAT16) return 1;
-    return (!x->direct || (out && !out->direct)) && layout->classes > 1 &&
-           layout->classes <= LONGEST_PACKED / SIZE_OF[x->type];
+static int to_be_packed(const xent_layout *layout, const xent_view *x, const xent_view *out, int only_reads) {
+    const int half = x->type == XENT_FLOAT16 || x->type == XENT_BFLOAT16;
+    const int longest = LONGEST_PACKED / (x->type == XENT_FLOAT64 ? 8 : 4);
+    if (half) return !only_reads || layout->classes <= longest;
+    return (!x->direct || (out && !out->direct)) && layout->classes > 1 && layout->classes <= longest;
 }
 
 typedef struct {
@@ -115,7 +116,7 @@ static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, doubl
     if (!args->totals) return XENT_NO_MEMORY;
     loss_loop loop = {kernel, args};
     run_groups(args->layout, args->group_rows != 0, loss_group, &loop);
-    for (ptrdiff_t g = 0; g < groups; g++) add_exactly(parts, args->totals[2 * g], args->totals[2 * g + 1]);
+    for (ptrdiff_t g = 0; g < groups && !failed; g++) add_exactly(parts, args->totals[2 * g], args->totals[2 * g + 1]);
     if (args->totals != few) free(args->totals);
     sum[0] = parts[0], sum[1] = parts[1];
     return failed ? XENT_NO_MEMORY : XENT_OK;
@@ -124,7 +125,7 @@ static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, doubl
 /* The same for rows that may have to be packed. */
 static xent_status run_packed(const xent_kernels *kernels, xent_loss_kernel kernel, xent_loss_args *args,
                               double sum[2]) {
-    if (args->tile || !to_be_packed(args->layout, args->logits, args->grad)) return run_loss(kernel, args, sum);
+    if (args->tile || !to_be_packed(args->layout, args->logits, args->grad, 0)) return run_loss(kernel, args, sum);
     args->packed = kernel, args->packed_runs = args->group_rows != 0;
     args->group_rows = rows_per_group(args->layout);
     return run_loss(kernels->packed_loss, args, sum);
@@ -373,7 +374,7 @@ static xent_status reduce(xent_reduce_kernel kernel, xent_reduce_kernel packing,
     args.out = add_array(&g, out);
     args.weights = add_array(&g, weights);
     lay_out(&g, shape);
-    if (packing && to_be_packed(&g.layout, args.x, args.out)) {
+    if (packing && to_be_packed(&g.layout, args.x, args.out, !args.out)) {
         args.packed = kernel;
         kernel = packing;
     }

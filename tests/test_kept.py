@@ -68,3 +68,18 @@ def test_softmax(tier, dtype, rows, classes):
     xent.softmax(z, axis=1, out=out)
     assert untouched(buffer, 2, out.size)
     assert out.tobytes() == xent.softmax(z, axis=1, out=z).tobytes()
+
+
+@pytest.mark.parametrize("classes", [10, 64, 128])
+def test_rows_side_by_side_whose_results_do_not_follow_each_other(classes):
+    """Batch axes of `out` in another order: the first and the last row of 64 lie as if all followed each other."""
+    shape = (2**22 // (64 * classes) + 8, 8, 8, classes)
+    z = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, classes, shape[:-1])
+    out = np.zeros(shape, np.float32).transpose(0, 2, 1, 3)
+    assert out.nbytes >= 2**24
+    loss, grad = xent.cross_entropy_with_grad(z, y)
+    assert xent.cross_entropy_with_grad(z, y, out=out)[0] == loss
+    np.testing.assert_array_equal(out, grad)
+    xent.softmax(z, axis=-1, out=out)
+    np.testing.assert_array_equal(out, xent.softmax(z, axis=-1))

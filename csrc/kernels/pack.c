@@ -12,12 +12,14 @@
 
 #ifndef XENT_PACK_C
 #define XENT_PACK_C
-/* Rows that are neighbours in memory are packed XENT_PACKED at a time at least, a line of float32; where classes are, as
- * many as stay in the first-level cache. More than that only as long as they stay in the second-level cache. */
+/* Of rows that are neighbours in memory as many are packed at a time as stay in the second-level cache, or XENT_PACKED,
+ * two lines of float32, if that is more and stays under XENT_PACK_MOST bytes; where classes are neighbours, as many as stay
+ * in the first-level cache. One row at least, whatever its length, which only 16 bits leave open. */
 enum {
     XENT_PACKED = 32,
     XENT_PACK_NEAR = 32768,
     XENT_PACK_FAR = 262144,
+    XENT_PACK_MOST = 1 << 22,
     XENT_CLASSES_AHEAD = 16,
     XENT_PACK_ROWS = 256
 };
@@ -149,11 +151,12 @@ static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view
         /* Each class is in a page of its own, where no processor looks ahead by itself. */
         for (ptrdiff_t ahead = c + XENT_CLASSES_AHEAD; ahead < c + XENT_CLASSES_AHEAD + n && ahead < classes; ahead++) {
             const char *p = element_of(layout, view, first, ahead);
-            for (ptrdiff_t i = 0; i < run->rows * magnitude(run->step); i += XENT_LINE)
+            const ptrdiff_t each = magnitude(run->step) < XENT_LINE ? XENT_LINE / magnitude(run->step) : 1;
+            for (ptrdiff_t r = 0; r < run->rows; r += each)
                 if (in)
-                    __builtin_prefetch(p + i, 0, 2);
+                    __builtin_prefetch(p + r * run->step, 0, 2);
                 else
-                    __builtin_prefetch(p + i, 1);
+                    __builtin_prefetch(p + r * run->step, 1);
         }
         for (int i = 0; i < n; i++) {
             places[i] = element_of(layout, view, first, c + i);
@@ -201,7 +204,9 @@ static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const 
                     step = layout->n_batch ? view->batch_stride[layout->n_batch - 1] : 0;
     pack->neighbours = layout->n_class && magnitude(step) < magnitude(view->class_stride[layout->n_class - 1]);
     ptrdiff_t n = (pack->neighbours ? XENT_PACK_FAR : XENT_PACK_NEAR) / (size ? size : 1);
-    n = n > XENT_PACK_ROWS ? XENT_PACK_ROWS : pack->neighbours && n < XENT_PACKED ? XENT_PACKED : n < 1 ? 1 : n;
+    if (pack->neighbours && n < XENT_PACKED)
+        n = XENT_PACKED * size <= XENT_PACK_MOST ? XENT_PACKED : XENT_PACK_MOST / size;
+    n = n > XENT_PACK_ROWS ? XENT_PACK_ROWS : n < 1 ? 1 : n;
     n = (n + group - 1) / group * group;
     pack->n = n < rows ? n : rows;
     pack->stride = layout->classes > XENT_NARROW ? whole_groups(layout->classes) : layout->classes;

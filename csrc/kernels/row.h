@@ -1,6 +1,7 @@
 /* A whole row: its sum, and its terms scaled out. Included once per dtype, after rowsum.h. */
 #include <stdlib.h>
 
+#include "half.h"
 #include "rowsum.h"
 
 #ifndef XENT_ROW_H
@@ -21,14 +22,16 @@ enum {
     XENT_NARROW = 128,
     XENT_COLUMNS = 4096
 };
-/* Results of this size go past the cache, in rows of XENT_KEPT classes and more: two ends of a row that share a line with
- * others cost too much for shorter ones (51,200 x 150: 1.9 ns per logit where it takes 1.0). Checks of the C code set it so low that theirs do. */
+/* Results of this size go past the cache: in rows of XENT_KEPT classes and more, as two ends of a row that share a line
+ * with others cost too much for shorter ones (51,200 x 150: 1.9 ns per logit where it takes 1.0); and in rows of up to
+ * XENT_NARROW, many of which go as one. Checks of the C code set both so low that theirs do. */
 #ifndef XENT_STREAM_BYTES
 #define XENT_STREAM_BYTES (1 << 24)
 #endif
 #ifndef XENT_KEPT
 #define XENT_KEPT 640
 #endif
+_Static_assert(XENT_KEPT > XENT_NARROW, "rows side by side leave no terms to keep");
 
 XENT_INLINE ptrdiff_t whole_groups(ptrdiff_t classes) {
     return (classes + XENT_LANES - 1) / XENT_LANES * XENT_LANES;
@@ -113,6 +116,12 @@ XENT_INLINE REAL *NAME(columns_of)(NAME(sweeper) * w, int i) {
 /* The logits start .. start + n - 1 of a row: in place where they can be read there, else copied to the buffer. */
 XENT_INLINE const REAL *NAME(logits_at)(NAME(sweeper) * w, char *row, ptrdiff_t start, ptrdiff_t n) {
     if (w->x->direct) return (const REAL *)row + start;
+    if (sizeof(REAL) == 4 && is_half(w->x->type)) {
+        uint16_t few[XENT_BLOCK];
+        gather_block(w->layout, w->x, row, start, n, few, sizeof *few);
+        (w->x->type == XENT_FLOAT16 ? line_from_float16 : line_from_bfloat16)(few, (float *)(void *)w->logits, n);
+        return w->logits;
+    }
     gather_block(w->layout, w->x, row, start, n, w->logits, sizeof(REAL));
     return w->logits;
 }

@@ -1,5 +1,5 @@
-/* Where rows and numbers are in memory: row pointers, and blocks of a row copied to and from a contiguous buffer
- * for whatever layout has no plain pointer (strided, misaligned, other byte order, several class axes). */
+/* Where rows and numbers are in memory: row pointers, and blocks of a row copied to and from a contiguous buffer where a
+ * row has no plain pointer (strided, misaligned, other byte order, several class axes) and is not packed. */
 #ifndef XENT_ROWS_H
 #define XENT_ROWS_H
 
@@ -114,12 +114,13 @@ static inline void labels_at(const xent_vector *v, ptrdiff_t first, ptrdiff_t n,
     const char *p = (const char *)v->data + first * v->stride;
     switch (v->type) {
         case XENT_INT8: XENT_LABELS(int8_t);
+        case XENT_BOOL:
         case XENT_UINT8: XENT_LABELS(uint8_t);
         case XENT_INT16: XENT_LABELS(int16_t);
         case XENT_UINT16: XENT_LABELS(uint16_t);
         case XENT_INT32: XENT_LABELS(int32_t);
         case XENT_UINT32: XENT_LABELS(uint32_t);
-        default: XENT_LABELS(int64_t);
+        default: XENT_LABELS(int64_t); /* 64 bits: labels are integers */
     }
 }
 #undef XENT_LABELS

@@ -182,9 +182,11 @@ static inline void NAME(stream_out)(REAL *to, const REAL *from, ptrdiff_t n) {
 /* The results of a batch whose rows are side by side; labels as in scale_rows. Of large results, rows that follow each
  * other are put together first, then stored past the cache as one. */
 static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const int64_t *labels, const double *label_is) {
-    const ptrdiff_t classes = w->layout->classes, step = w->out_rows[rows - 1] - w->out_rows[0];
-    const int together = w->streams && step == (rows - 1) * classes * (ptrdiff_t)sizeof(REAL);
+    const ptrdiff_t classes = w->layout->classes;
+    int together = w->streams;
+    for (int r = 1; r < rows; r++) together &= w->out_rows[r] - w->out_rows[r - 1] == classes * (ptrdiff_t)sizeof(REAL);
     REAL *first = (REAL *)w->out_rows[0], *to[XENT_ROWS];
+    /* No row of these is kept: the buffer is free. */
     REAL *start = w->kept[0] + (together ? (uintptr_t)first % XENT_LINE / sizeof(REAL) : 0);
     for (int r = 0; r < rows; r++) to[r] = together ? start + r * classes : (REAL *)w->out_rows[r];
     NAME(narrow_scale)(w, rows, to);

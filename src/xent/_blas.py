@@ -27,7 +27,8 @@ __all__ = ["accumulation", "add_product", "long_parts", "long_product"]
 
 SLAB_BYTES = 2**20
 LONG_PARTS = 4  # beyond as many threads, what they add up in the end costs more
-LONG_WORK = 2**23  # multiplications of a part, at least
+# multiplications of a part, at least: OpenBLAS 0.3.31 crashes in gemm_batch with parts of fewer than about 2**20
+LONG_WORK = 2**23
 LONG_RATIO = 4  # of k to m and n, at least
 LONG_STEP = 64  # parts begin at multiples of this
 _ROW_MAJOR, _NO_TRANS, _TRANS = 101, 111, 112
@@ -207,15 +208,15 @@ def _bound_batch(function: Any, kind: str, integer: Any) -> Batch:
 
 
 def _batch_passes(call: Batch, dtype: Any) -> bool:
-    """The same trial, of products large enough for the functions that large products take."""
+    """The same trial, of parts as large as the smallest that are ever made: smaller ones are not safe to try."""
     rng = np.random.default_rng(0)
-    k = 256
-    a, b, c = (rng.integers(-9, 9, shape).astype(dtype) for shape in ((96, k), (k, 104), (96, 104)))
+    half = -(-LONG_WORK // (96 * 104))
+    a, b, c = (rng.integers(-9, 9, shape).astype(dtype) for shape in ((96, 2 * half), (2 * half, 104), (96, 104)))
     for left in (a, np.asfortranarray(a)):
         for right in (b, np.asfortranarray(b)):
             out, other = np.full((96, 110), 77, dtype), np.full((96, 104), np.nan, dtype)
             out[:, :104] = c
-            call([(left[:, :128], right[:128], out[:, :104]), (left[:, 128:], right[128:], other)], [1.0, 0.0])
+            call([(left[:, :half], right[:half], out[:, :104]), (left[:, half:], right[half:], other)], [1.0, 0.0])
             if not (np.array_equal(out[:, :104] + other, c + a @ b) and (out[:, 104:] == 77).all()):
                 return False
     return True

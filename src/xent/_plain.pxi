@@ -77,8 +77,9 @@ def plain_cross_entropy(object logits, object targets, object grad, bint with_gr
     else:
         with nogil:
             status = xent_cross_entropy_f32(&p, &r)
-    if status != XENT_OK:
+    if status == XENT_BAD_LABEL:
         return None
+    fault_of(status, &r.fault)
     loss = scalar_of(r.loss, p.logits.type)
     return (loss, g) if with_grad else loss
 
@@ -109,6 +110,5 @@ def plain_logsumexp(object a, object axis, object out):
     else:
         with nogil:
             status = xent_logsumexp_f32(&shape, &view, &nothing, <float *> to, NULL)
-    if status != XENT_OK:
-        return None
+    fault_of(status, NULL)
     return rows if out is not None or kept else rows[()]
