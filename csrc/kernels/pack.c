@@ -151,7 +151,9 @@ static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view
         /* Each class is in a page of its own, where no processor looks ahead by itself. */
         for (ptrdiff_t ahead = c + XENT_CLASSES_AHEAD; ahead < c + XENT_CLASSES_AHEAD + n && ahead < classes; ahead++) {
             const char *p = element_of(layout, view, first, ahead);
-            const ptrdiff_t each = magnitude(run->step) < XENT_LINE ? XENT_LINE / magnitude(run->step) : 1;
+            const ptrdiff_t each = !run->step                         ? run->rows
+                                   : magnitude(run->step) < XENT_LINE ? XENT_LINE / magnitude(run->step)
+                                                                      : 1;
             for (ptrdiff_t r = 0; r < run->rows; r += each)
                 if (in)
                     __builtin_prefetch(p + r * run->step, 0, 2);
