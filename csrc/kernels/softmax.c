@@ -48,24 +48,31 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
     NAME(sweeper_stop)(&w, few);
 }
 
+/* Row r of the last sum_rows: x - max - log(1 + s), a block at a time. */
+static void NAME(put_logs)(NAME(sweeper) * w, const xent_view *out, char *out_row, int r) {
+    const enum row_kind kind = w->batch.kind[r];
+    const int finite = kind == ROW_FINITE, nan = kind == ROW_NAN || kind == ROW_EMPTY;
+    const double max = finite ? w->batch.max[r] : 0.0, log_s = finite ? w->batch.log_s[r] : nan ? NAN : INFINITY;
+    for (ptrdiff_t start = 0; start < w->layout->classes; start += XENT_BLOCK) {
+        const ptrdiff_t left = w->layout->classes - start, n = left < XENT_BLOCK ? left : XENT_BLOCK;
+        const REAL *x = NAME(logits_at)(w, w->x_rows[r], start, n);
+        REAL *to = out->direct ? (REAL *)out_row + start : w->terms;
+        for (ptrdiff_t i = 0; i < n; i++) to[i] = NAME(rounded)(((double)x[i] - max) - log_s);
+        if (to == w->terms) scatter_block(w->layout, out, out_row, start, n, to, sizeof(REAL));
+    }
+}
+
 void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
-    for (ptrdiff_t row = first; row < last; row++) {
-        char *out_row = row_of(a->layout, a->out, row);
-        NAME(find_rows)(&w, row, 1);
-        NAME(sum_rows)(&w, 1);
-        const enum row_kind kind = w.batch.kind[0];
-        const int finite = kind == ROW_FINITE, nan = kind == ROW_NAN || kind == ROW_EMPTY;
-        const double max = finite ? w.batch.max[0] : 0.0, log_s = finite ? w.batch.log_s[0] : nan ? NAN : INFINITY;
-        for (ptrdiff_t start = 0; start < a->layout->classes; start += XENT_BLOCK) {
-            const ptrdiff_t n = a->layout->classes - start < XENT_BLOCK ? a->layout->classes - start : XENT_BLOCK;
-            const REAL *x = NAME(logits_at)(&w, w.x_rows[0], start, n);
-            REAL *to = a->out->direct ? (REAL *)out_row + start : w.terms;
-            for (ptrdiff_t i = 0; i < n; i++) to[i] = NAME(rounded)(((double)x[i] - max) - log_s);
-            if (to == w.terms) scatter_block(a->layout, a->out, out_row, start, n, to, sizeof(REAL));
-        }
+    for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
+        char *out_rows[XENT_ROWS];
+        n = last - first < at_once ? (int)(last - first) : at_once;
+        NAME(find_rows)(&w, first, n);
+        NAME(sum_rows)(&w, n);
+        rows_of(a->layout, a->out, first, n, out_rows);
+        for (int r = 0; r < n; r++) NAME(put_logs)(&w, a->out, out_rows[r], r);
     }
     NAME(sweeper_stop)(&w, few);
 }
