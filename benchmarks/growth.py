@@ -66,9 +66,7 @@ def huge() -> None:
     expected, grad = xent.cross_entropy_with_grad(before, y[some], reduction="none")
     if not (np.array_equal(losses[some], expected) and np.array_equal(z[some], grad)):
         raise SystemExit("rows of the large array differ from the same rows by themselves")
-    print(
-        f"{z.size} logits ({z.size / 2**31:.2f} 2^31): {seconds / z.size * 1e9:.3f} ns per logit, {len(some)} rows right"
-    )
+    print(f"{z.size} logits ({z.size / 2**31:.2f} 2^31): {seconds / z.size * 1e9:.3f} ns each, {len(some)} rows right")
 
 
 def main() -> int:
