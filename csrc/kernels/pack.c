@@ -52,7 +52,7 @@ static void NAME(get_line)(const xent_view *view, const char *p, ptrdiff_t strid
     enum { SIZE = sizeof(REAL) };
 #define XENT_STRIDED(STEP) \
     for (ptrdiff_t i = 0; i < n; i++) memcpy(to + i, p + i * (STEP), SIZE)
-    if (is_half(view->type)) {
+    if (sizeof(REAL) == 4 && is_half(view->type)) {
         uint16_t few[XENT_SMALL_BLOCK];
         for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
             const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
@@ -61,9 +61,8 @@ static void NAME(get_line)(const xent_view *view, const char *p, ptrdiff_t strid
             else
                 for (ptrdiff_t i = 0; i < m; i++) memcpy(few + i, p + i * stride, 2);
             for (ptrdiff_t i = 0; i < m && view->swapped; i++) few[i] = (uint16_t)(few[i] << 8 | few[i] >> 8);
-            if (sizeof(REAL) == 4)
-                (view->type == XENT_FLOAT16 ? line_from_float16 : line_from_bfloat16)(few,
-                                                                                      (float *)(void *)(to + start), m);
+            (view->type == XENT_FLOAT16 ? line_from_float16 : line_from_bfloat16)(few, (float *)(void *)(to + start),
+                                                                                  m);
         }
     } else if (view->swapped)
         for (ptrdiff_t i = 0; i < n; i++) fetch(to + i, p + i * stride, SIZE, 1);
@@ -82,13 +81,12 @@ static void NAME(put_line)(const xent_view *view, char *p, ptrdiff_t stride, ptr
     enum { SIZE = sizeof(REAL) };
 #define XENT_STRIDED(STEP) \
     for (ptrdiff_t i = 0; i < n; i++) memcpy(p + i * (STEP), from + i, SIZE)
-    if (is_half(view->type)) {
+    if (sizeof(REAL) == 4 && is_half(view->type)) {
         uint16_t few[XENT_SMALL_BLOCK];
         for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
             const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
-            if (sizeof(REAL) == 4)
-                (view->type == XENT_FLOAT16 ? line_to_float16
-                                            : line_to_bfloat16)((const float *)(const void *)(from + start), few, m);
+            (view->type == XENT_FLOAT16 ? line_to_float16
+                                        : line_to_bfloat16)((const float *)(const void *)(from + start), few, m);
             if (stride == 2)
                 memcpy(p, few, (size_t)m * 2);
             else
