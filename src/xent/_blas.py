@@ -210,13 +210,14 @@ def _bound_batch(function: Any, kind: str, integer: Any) -> Batch:
 def _batch_passes(call: Batch, dtype: Any) -> bool:
     """The same trial, of parts as large as the smallest that are ever made: smaller ones are not safe to try."""
     rng = np.random.default_rng(0)
-    half = -(-LONG_WORK // (96 * 104))
-    a, b, c = (rng.integers(-9, 9, shape).astype(dtype) for shape in ((96, 2 * half), (2 * half, 104), (96, 104)))
+    m, n = 200, 208
+    half = -(-LONG_WORK // (m * n))
+    a, b, c = (rng.integers(-9, 9, shape, np.int8).astype(dtype) for shape in ((m, 2 * half), (2 * half, n), (m, n)))
+    out, other = np.empty((m, n + 6), dtype), np.empty((m, n), dtype)
     for left in (a, np.asfortranarray(a)):
         for right in (b, np.asfortranarray(b)):
-            out, other = np.full((96, 110), 77, dtype), np.full((96, 104), np.nan, dtype)
-            out[:, :104] = c
-            call([(left[:, :half], right[:half], out[:, :104]), (left[:, half:], right[half:], other)], [1.0, 0.0])
-            if not (np.array_equal(out[:, :104] + other, c + a @ b) and (out[:, 104:] == 77).all()):
+            out[:, :n], out[:, n:], other[:] = c, 77, np.nan
+            call([(left[:, :half], right[:half], out[:, :n]), (left[:, half:], right[half:], other)], [1.0, 0.0])
+            if not (np.array_equal(out[:, :n] + other, c + a @ b) and (out[:, n:] == 77).all()):
                 return False
     return True
