@@ -58,7 +58,7 @@ def cross_entropy(
     ----------
     logits : array_like, shape (..., C, ...)
         The z: real numbers, unnormalised log-probabilities. float32 and float64 are computed as such, integers as
-        float64.
+        float64, float16 and bfloat16 (of ml_dtypes) in float32.
     targets : array_like
         Integers (any width) of the logits' shape without the class axis: the class of each row, 0 .. C-1. Or floats of
         the logits' shape: a target distribution q per row, which need not sum to 1.
@@ -87,7 +87,7 @@ def cross_entropy(
     Returns
     -------
     loss : scalar, or ndarray with one number per row for ``reduction="none"``
-        In the logits' dtype; each row within 2 ulp.
+        In the logits' dtype, or float32 for those of 16 bits; each row within 2 ulp.
     lse : scalar or ndarray
         Only with `return_lse`: one number per row.
 
