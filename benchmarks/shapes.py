@@ -6,6 +6,7 @@
 
 sweep     ns per logit of `cross_entropy_with_grad` for 1 to 300 classes, 2^21 logits; each beside the median of its
           neighbours
+few       ns per row and per logit of `cross_entropy_with_grad`, many rows of few classes
 small     calls through Python in `np.add(a, b, out=c)` of 32 x 10
 layouts   another class axis, strides, byte order: time by that of the same numbers in contiguous rows
 dtypes    float16, bfloat16 (with ml_dtypes) and float64: time by that of float32
@@ -34,12 +35,14 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], int, Callable[[Any], Any]]] = {
     "(8, 21, 256, 256), axis 1": ((8, 21, 256, 256), 1, lambda a: a),
     "(2, 150, 160, 160), axis 1": ((2, 150, 160, 160), 1, lambda a: a),
     "(1000, 8192), axis 0": ((1000, 8192), 0, lambda a: a),
+    "(32000, 1024), axis 0": ((32000, 1024), 0, lambda a: a),
     "(1000, 1024), axis 0": ((1000, 1024), 0, lambda a: a),
     "(8192, 1000), Fortran order": ((8192, 1000), 1, np.asfortranarray),
     "(8192, 1000), classes backwards": ((8192, 1000), 1, lambda a: a[:, ::-1]),
     "(4096, 2000), every second class": ((4096, 2000), 1, lambda a: a[:, ::2]),
     "(8192, 1000), every second row": ((8192, 1000), 1, lambda a: a[::2]),
 }
+FEW = [(65536, 10), (1_000_000, 3), (65536, 32), (16384, 33), (16384, 100)]
 SHAPES = [(262144, 10), (65536, 100), (8192, 1000), (1024, 32000)]
 
 
@@ -86,6 +89,16 @@ def sweep(rng: np.random.Generator, rounds: int, plot: str | None) -> None:
         plt.ylabel("ns per logit")
         plt.title(f"cross_entropy_with_grad, {cpu_name()}, {xent.get_num_threads()} threads")
         plt.savefig(plot, dpi=120)
+
+
+def few(rng: np.random.Generator, rounds: int) -> None:
+    print("\n| rows x classes | ns per row | ns per logit |\n|---|---|---|")
+    for rows, c in FEW:
+        z, y = rng.standard_normal((rows, c), dtype=np.float32), rng.integers(0, c, rows)
+        out = np.empty_like(z)
+        call = {"": lambda z=z, y=y, out=out: xent.cross_entropy_with_grad(z, y, out=out)}
+        seconds = medians(call, 3 * rounds)[""]
+        print(f"| {rows} x {c} | {seconds / rows * 1e9:.1f} | {seconds / z.size * 1e9:.2f} |")
 
 
 def small(rng: np.random.Generator, rounds: int) -> None:
@@ -167,7 +180,7 @@ def dtypes(rng: np.random.Generator, rounds: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="*", default=["sweep", "small", "layouts", "dtypes"])
+    parser.add_argument("--parts", nargs="*", default=["sweep", "few", "small", "layouts", "dtypes"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--plot", metavar="FILE", help="of the sweep")
@@ -179,7 +192,7 @@ def main() -> int:
         if part == "sweep":
             sweep(rng, args.rounds, args.plot)
         else:
-            {"small": small, "layouts": layouts, "dtypes": dtypes}[part](rng, args.rounds)
+            {"few": few, "small": small, "layouts": layouts, "dtypes": dtypes}[part](rng, args.rounds)
     return 0
 
 

@@ -31,9 +31,8 @@ static int threads_for(const xent_layout *layout) {
 enum { LONGEST_PACKED = 262144 };
 
 static int to_be_packed(const xent_layout *layout, const xent_view *x, const xent_view *out, int only_reads) {
-    const int half = x->type == XENT_FLOAT16 || x->type == XENT_BFLOAT16;
     const int longest = LONGEST_PACKED / (x->type == XENT_FLOAT64 ? 8 : 4);
-    if (half) return !only_reads || layout->classes <= longest;
+    if (is_half(x->type)) return !only_reads || layout->classes <= longest;
     return (!x->direct || (out && !out->direct)) && layout->classes > 1 && layout->classes <= longest;
 }
 

@@ -54,7 +54,7 @@ static void lay_out(geometry *g, const xent_shape *shape) {
         const ptrdiff_t size = SIZE_OF[v->type];
         int aligned = (uintptr_t)v->data % (size_t)size == 0;
         for (int d = 0; d < l->n_batch; d++) aligned = aligned && v->batch_stride[d] % size == 0;
-        v->direct = aligned && !v->swapped && v->type != XENT_FLOAT16 && v->type != XENT_BFLOAT16 &&
+        v->direct = aligned && !v->swapped && !is_half(v->type) &&
                     (l->n_class == 0 || (l->n_class == 1 && v->class_stride[0] == size));
     }
 }

@@ -2,8 +2,9 @@
  * of float32 for softmax, log-softmax, log-sum-exp without weights and cross-entropy take float16 and bfloat16 too.
  *
  * The public C API. No Python here. Arrays are described as NumPy describes them: a shape, strides in bytes (of any
- * sign, alignment or byte order), and the axes that one row of classes spans. No array of many rows is copied as a whole; an output
- * may be its input (in place) but must not overlap it otherwise. All functions may be called from many threads.
+ * sign, alignment or byte order), and the axes that one row of classes spans. No array of many rows is copied as a
+ * whole; an output may be its input (in place) but must not overlap it otherwise. All functions may be called from many
+ * threads.
  * Results, and what each special value gives, are those of the Python functions of the same names.
  */
 #ifndef XENT_H

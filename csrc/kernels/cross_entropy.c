@@ -1,6 +1,6 @@
 /* Softmax cross-entropy with class indices: loss (N) and d loss / d logits (N, C) in one sweep over the logits.
  * Each row is read once and its gradient written once: the terms e^z go straight to where the gradient belongs and are
- * scaled there while the row is still in the cache. No array of probabilities, no saved lse.
+ * scaled there while the row is still in the cache, or they are kept beside it and scaled on their way there (kept.h). No array of probabilities, no saved lse.
  */
 #ifndef REAL
 #define KERNEL_FILE "cross_entropy.c"
@@ -67,7 +67,7 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
             NAME(make_room)(&w, NAME(read_weights)(a, first, n, y, weight, &k));
             NAME(find_rows)(&w, first, n);
             if (in_place) NAME(label_logits)(&w, n, y, k.z); /* before they are overwritten */
-            NAME(sum_rows)(&w, n);
+            NAME(sum_found)(&w, n);
             if (!in_place) NAME(label_logits)(&w, n, y, k.z); /* now that their rows are in the cache */
             NAME(label_rows)(&w, &k, n, p->z_loss);
             if (a->grad) NAME(scale_rows)(&w, n, y, k.grad);

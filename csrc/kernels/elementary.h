@@ -95,12 +95,7 @@ XENT_INLINE float exp_at_f32(float x, float rounder) {
     q = fmaf(q, f, 0x1.fffffcp-2f);
     q = fmaf(q, f, 1.0f);
     q = fmaf(q, f, 1.0f);
-    uint32_t u;
-    memcpy(&u, &t, sizeof u);
-    u <<= 23;
-    float s;
-    memcpy(&s, &u, sizeof s);
-    return q * s;
+    return q * from_word(word_of(t) << 23);
 }
 
 /* 1.5 2^52 + the exponent's bias + offset. */

@@ -4,37 +4,25 @@
 #ifndef XENT_HALF_H
 #define XENT_HALF_H
 
-#include "lanes.h"
-
-XENT_INLINE float float_of(uint32_t u) {
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
-XENT_INLINE uint32_t word_of(float f) {
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    return u;
-}
+#include "rows.h"
 
 XENT_INLINE float from_float16(uint16_t h) {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, size = h & 0x7fff;
     const uint32_t normal = (size << 13) + (size >= 0x7c00 ? 224u << 23 : 112u << 23); /* inf and NaN: exponent 255 */
     const uint32_t subnormal = word_of((float)(int32_t)size * 0x1p-24f);
-    return float_of(sign | (size < 0x400 ? subnormal : normal));
+    return from_word(sign | (size < 0x400 ? subnormal : normal));
 }
 
 XENT_INLINE uint16_t to_float16(float f) {
     const uint32_t u = word_of(f), size = u & 0x7fffffff, sign = u >> 16 & 0x8000;
     const uint32_t based = size - (112u << 23), normal = (based + 0xfff + (based >> 13 & 1)) >> 13;
-    const uint32_t subnormal = word_of(float_of(size < 0x38800000 ? size : 0) + 0.5f) - 0x3f000000;
+    const uint32_t subnormal = word_of(from_word(size < 0x38800000 ? size : 0) + 0.5f) - 0x3f000000;
     const uint32_t large = size > 0x7f800000 ? 0x7e00 : 0x7c00;
     return (uint16_t)(sign | (size >= 0x477ff000 ? large : size < 0x38800000 ? subnormal : normal));
 }
 
 XENT_INLINE float from_bfloat16(uint16_t h) {
-    return float_of((uint32_t)h << 16);
+    return from_word((uint32_t)h << 16);
 }
 
 XENT_INLINE uint16_t to_bfloat16(float f) {
@@ -52,8 +40,11 @@ XENT_HALVES(line_from_bfloat16, uint16_t, float, from_bfloat16)
 XENT_HALVES(line_to_bfloat16, float, uint16_t, to_bfloat16)
 #undef XENT_HALVES
 
-XENT_INLINE int is_half(xent_type type) {
-    return type == XENT_FLOAT16 || type == XENT_BFLOAT16;
+XENT_INLINE void line_from_half(xent_type type, const uint16_t *from, float *to, ptrdiff_t n) {
+    (type == XENT_FLOAT16 ? line_from_float16 : line_from_bfloat16)(from, to, n);
+}
+XENT_INLINE void line_to_half(xent_type type, const float *from, uint16_t *to, ptrdiff_t n) {
+    (type == XENT_FLOAT16 ? line_to_float16 : line_to_bfloat16)(from, to, n);
 }
 
 #endif

@@ -15,8 +15,7 @@ static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdif
     char *out_row = row_of(w->layout, w->out, row), *v_row = vector ? row_of(w->layout, vector, row) : NULL;
     const xent_view *out = w->out;
     w->out = NULL; /* no terms are stored: the logits are needed again */
-    NAME(find_rows)(w, row, 1);
-    NAME(sum_rows)(w, 1);
+    NAME(sum_rows)(w, row, 1);
     w->out = out;
     char *x_row = w->x_rows[0];
     const rowsum sum = sum_of(&w->batch, 0);

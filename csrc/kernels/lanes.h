@@ -81,6 +81,18 @@ XENT_INLINE double from_bits(uint64_t u) {
     return x;
 }
 
+XENT_INLINE uint32_t word_of(float x) {
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+XENT_INLINE float from_word(uint32_t u) {
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
 /* 2^n for -1022 <= n <= 1023. */
 XENT_INLINE double power_of_two(int n) {
     return from_bits((uint64_t)(n + 1023) << 52);

@@ -47,61 +47,60 @@ static row_run run_at(const xent_layout *layout, const xent_view *view, ptrdiff_
 }
 #endif
 
+static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
+
+/* COPY(step) for each of n numbers, `stride` bytes apart; the steps that compilers make vectors of are constants. */
+#define XENT_BY_STRIDE(COPY)     \
+    if (stride == SIZE)          \
+        COPY(SIZE);              \
+    else if (stride == 2 * SIZE) \
+        COPY(2 * SIZE);          \
+    else if (stride == -SIZE)    \
+        COPY(-SIZE);             \
+    else                         \
+        COPY(stride)
+
 /* n numbers of a view, `stride` bytes apart, from p on. */
 static void NAME(get_line)(const xent_view *view, const char *p, ptrdiff_t stride, ptrdiff_t n, REAL *restrict to) {
     enum { SIZE = sizeof(REAL) };
-#define XENT_STRIDED(STEP) \
+#define GET(STEP) \
     for (ptrdiff_t i = 0; i < n; i++) memcpy(to + i, p + i * (STEP), SIZE)
     if (sizeof(REAL) == 4 && is_half(view->type)) {
         uint16_t few[XENT_SMALL_BLOCK];
         for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
             const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
-            if (stride == 2)
+            if (stride == 2 && !view->swapped)
                 memcpy(few, p, (size_t)m * 2);
             else
-                for (ptrdiff_t i = 0; i < m; i++) memcpy(few + i, p + i * stride, 2);
-            for (ptrdiff_t i = 0; i < m && view->swapped; i++) few[i] = (uint16_t)(few[i] << 8 | few[i] >> 8);
-            (view->type == XENT_FLOAT16 ? line_from_float16 : line_from_bfloat16)(few, (float *)(void *)(to + start),
-                                                                                  m);
+                for (ptrdiff_t i = 0; i < m; i++) fetch(few + i, p + i * stride, 2, view->swapped);
+            line_from_half(view->type, few, (float *)(void *)(to + start), m);
         }
     } else if (view->swapped)
         for (ptrdiff_t i = 0; i < n; i++) fetch(to + i, p + i * stride, SIZE, 1);
-    else if (stride == SIZE)
-        memcpy(to, p, (size_t)n * SIZE);
-    else if (stride == 2 * SIZE)
-        XENT_STRIDED(2 * SIZE);
-    else if (stride == -SIZE)
-        XENT_STRIDED(-SIZE);
     else
-        XENT_STRIDED(stride);
-#undef XENT_STRIDED
+        XENT_BY_STRIDE(GET);
+#undef GET
 }
 
 static void NAME(put_line)(const xent_view *view, char *p, ptrdiff_t stride, ptrdiff_t n, const REAL *restrict from) {
     enum { SIZE = sizeof(REAL) };
-#define XENT_STRIDED(STEP) \
+#define PUT(STEP) \
     for (ptrdiff_t i = 0; i < n; i++) memcpy(p + i * (STEP), from + i, SIZE)
     if (sizeof(REAL) == 4 && is_half(view->type)) {
         uint16_t few[XENT_SMALL_BLOCK];
         for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
             const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
-            (view->type == XENT_FLOAT16 ? line_to_float16
-                                        : line_to_bfloat16)((const float *)(const void *)(from + start), few, m);
+            line_to_half(view->type, (const float *)(const void *)(from + start), few, m);
             if (stride == 2)
                 memcpy(p, few, (size_t)m * 2);
             else
                 for (ptrdiff_t i = 0; i < m; i++) memcpy(p + i * stride, few + i, 2);
         }
-    } else if (stride == SIZE)
-        memcpy(p, from, (size_t)n * SIZE);
-    else if (stride == 2 * SIZE)
-        XENT_STRIDED(2 * SIZE);
-    else if (stride == -SIZE)
-        XENT_STRIDED(-SIZE);
-    else
-        XENT_STRIDED(stride);
-#undef XENT_STRIDED
+    } else
+        XENT_BY_STRIDE(PUT);
+#undef PUT
 }
+#undef XENT_BY_STRIDE
 
 /* The scratch that rows are packed into: `stride` numbers from row to row. */
 typedef struct {
@@ -140,8 +139,7 @@ XENT_INLINE void NAME(pack_to_lines)(REAL *const *lines, int n, ptrdiff_t rows, 
 static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view, char *first, const row_run *run,
                                 NAME(pack) * pack, ptrdiff_t row, int in) {
     const ptrdiff_t classes = layout->classes;
-    const int in_place = view->type == (sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64) && !view->swapped &&
-                         run->step == (ptrdiff_t)sizeof(REAL);
+    const int in_place = view->type == NAME(own_type) && !view->swapped && run->step == (ptrdiff_t)sizeof(REAL);
     REAL few[NAME(SQUARE)][XENT_PACK_ROWS], *lines[NAME(SQUARE)];
     for (ptrdiff_t c = 0; c < classes; c += NAME(SQUARE)) {
         const int n = classes - c < NAME(SQUARE) ? (int)(classes - c) : NAME(SQUARE);
@@ -221,12 +219,8 @@ static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const 
  * asked for. */
 static xent_view NAME(view_of_pack)(const NAME(pack) * pack, const xent_layout *layout, const xent_view *from,
                                     ptrdiff_t first) {
-    xent_view view = {.type = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64, .direct = 1};
-    ptrdiff_t stride = (ptrdiff_t)sizeof(REAL);
-    for (int d = layout->n_class - 1; d >= 0; d--) view.class_stride[d] = stride, stride *= layout->class_shape[d];
-    stride = pack->stride * (ptrdiff_t)sizeof(REAL);
-    for (int d = layout->n_batch - 1; d >= 0; d--) view.batch_stride[d] = stride, stride *= layout->batch_shape[d];
-    view.data = (char *)((uintptr_t)pack->rows - (uintptr_t)(first * pack->stride) * sizeof(REAL));
+    const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
+    xent_view view = plain_rows(layout, pack->rows, NAME(own_type), size, pack->stride * size, first);
     if (!layout->n_class || !layout->n_batch || pack->neighbours) return view;
     const ptrdiff_t step = from->class_stride[layout->n_class - 1];
     view.next_step = step * XENT_LANES, view.next_row = from->batch_stride[layout->n_batch - 1];

@@ -119,7 +119,7 @@ XENT_INLINE const REAL *NAME(logits_at)(NAME(sweeper) * w, char *row, ptrdiff_t 
     if (sizeof(REAL) == 4 && is_half(w->x->type)) {
         uint16_t few[XENT_BLOCK];
         gather_block(w->layout, w->x, row, start, n, few, sizeof *few);
-        (w->x->type == XENT_FLOAT16 ? line_from_float16 : line_from_bfloat16)(few, (float *)(void *)w->logits, n);
+        line_from_half(w->x->type, few, (float *)(void *)w->logits, n);
         return w->logits;
     }
     gather_block(w->layout, w->x, row, start, n, w->logits, sizeof(REAL));
@@ -282,7 +282,7 @@ static inline void NAME(find_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows)
 }
 
 /* The sums of the rows that find_rows found to w->batch, their terms to w->out if there is one. */
-static inline void NAME(sum_rows)(NAME(sweeper) * w, int rows) {
+static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
     const ptrdiff_t classes = w->layout->classes;
     const int direct = classes > 0 && w->x->direct && (!w->out || w->out->direct);
     row_batch *b = &w->batch;
@@ -303,6 +303,12 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, int rows) {
             put_sum(b, r, &sum);
         }
     NAME(batch_logs)(w, rows);
+}
+
+/* The same of rows first .. first + rows - 1. */
+static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
+    NAME(find_rows)(w, first, rows);
+    NAME(sum_found)(w, rows);
 }
 
 #include "scale.h"

@@ -24,6 +24,16 @@ static inline void rows_of(const xent_layout *layout, const xent_view *view, ptr
         for (int r = 0; r < n; r++) to[r] = row_of(layout, view, first + r);
 }
 
+/* Plain rows of `size` bytes a number, `stride` bytes apart, the first of which is row `first` of the batch. */
+static inline xent_view plain_rows(const xent_layout *layout, void *rows, xent_type type, ptrdiff_t size,
+                                   ptrdiff_t stride, ptrdiff_t first) {
+    xent_view view = {.type = type, .direct = 1};
+    view.data = (char *)((uintptr_t)rows - (uintptr_t)first * (uintptr_t)stride);
+    for (int d = layout->n_class - 1; d >= 0; d--) view.class_stride[d] = size, size *= layout->class_shape[d];
+    for (int d = layout->n_batch - 1; d >= 0; d--) view.batch_stride[d] = stride, stride *= layout->batch_shape[d];
+    return view;
+}
+
 /* The element i of a row that starts at p. */
 XENT_INLINE char *element_of(const xent_layout *layout, const xent_view *view, char *p, ptrdiff_t i) {
     for (int d = layout->n_class - 1; d > 0; d--) {
@@ -34,6 +44,10 @@ XENT_INLINE char *element_of(const xent_layout *layout, const xent_view *view, c
 }
 
 static const unsigned char SIZE_OF[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8, 2, 2};
+
+XENT_INLINE int is_half(xent_type type) {
+    return type == XENT_FLOAT16 || type == XENT_BFLOAT16;
+}
 
 /* One element in native order. */
 XENT_INLINE void fetch(void *to, const char *from, int size, int swapped) {

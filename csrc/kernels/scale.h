@@ -150,8 +150,7 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     const row_batch *b = &w->batch;
     REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS];
     for (int r = 0; r < sides * XENT_SIDE; r++) {
-        REAL h = 0, l = 0;
-        const REAL term = NAME(add_exp)(w->by_max[r], w->by_rounder[r], 1, &h, &l);
+        const REAL term = (REAL)NAME(added)(w->by_max[r], w->by_rounder[r]).hi;
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
         largest[r] = b->rest_hi[r] < b->top_hi[r] ? term : (REAL)-1; /* no term is negative */
         likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);

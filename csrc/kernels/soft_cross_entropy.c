@@ -100,8 +100,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             k.z[0] = (double)NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, row), (ptrdiff_t)y);
             k.factor_hi[0] = factor.hi, k.factor_lo[0] = factor.lo;
             NAME(make_room)(&w, p->z_loss == 0.0 ? fabs(factor.hi) * k.mass[0] : INFINITY);
-            NAME(find_rows)(&w, row, 1);
-            NAME(sum_rows)(&w, 1);
+            NAME(sum_rows)(&w, row, 1);
             NAME(label_rows)(&w, &k, 1, p->z_loss);
             loss = k.loss[0], lse = k.lse[0];
             if (a->grad) {
@@ -110,8 +109,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             }
         } else {
             w.out = NULL; /* no terms are stored: the logits are needed again */
-            NAME(find_rows)(&w, row, 1);
-            NAME(sum_rows)(&w, 1);
+            NAME(sum_rows)(&w, row, 1);
             w.out = a->grad;
             w.out_rows[0] = a->grad ? row_of(a->layout, a->grad, row) : NULL;
             NAME(soft_row)(&w, &t, w.out_rows[0], p->z_loss, factor, &loss, &lse);

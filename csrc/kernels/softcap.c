@@ -91,14 +91,8 @@ void KERNEL(made_rows)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last,
     const ptrdiff_t classes = a->layout->classes;
     REAL *rows = (REAL *)(a->scratch->data + (size_t)mine * a->scratch->size);
     xent_loss_args inner = *a;
-    xent_view view = {.type = a->logits->type, .direct = 1};
-    ptrdiff_t stride = (ptrdiff_t)sizeof(REAL);
-    for (int d = a->layout->n_class - 1; d >= 0; d--)
-        view.class_stride[d] = stride, stride *= a->layout->class_shape[d];
-    for (int d = a->layout->n_batch - 1; d >= 0; d--)
-        view.batch_stride[d] = stride, stride *= a->layout->batch_shape[d];
-    /* Row `first` of the batch is the first of the scratch. */
-    view.data = (char *)((uintptr_t)rows - (uintptr_t)first * (uintptr_t)classes * sizeof(REAL));
+    const xent_view view =
+        plain_rows(a->layout, rows, a->logits->type, (ptrdiff_t)sizeof(REAL), classes * (ptrdiff_t)sizeof(REAL), first);
     inner.logits = &view;
     if (a->grad && cap) inner.grad = &view;
     for (ptrdiff_t row = first; row < last; row++) NAME(make_row)(a, row, rows + (row - first) * classes);

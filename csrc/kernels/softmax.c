@@ -15,8 +15,7 @@ void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t las
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
-        NAME(find_rows)(&w, first, n);
-        NAME(sum_rows)(&w, n);
+        NAME(sum_rows)(&w, first, n);
         for (int r = 0; r < n; r++) {
             const double lse = w.batch.max[r] + w.batch.log_s[r];
             ((REAL *)a->row_out)[first + r] = NAME(rounded)(lse);
@@ -35,8 +34,7 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
     if (!NAME(sweeper_start)(&w, a->layout, a->x, a->out, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
-        NAME(find_rows)(&w, first, n);
-        NAME(sum_rows)(&w, n);
+        NAME(sum_rows)(&w, first, n);
         for (int r = 0, padded = padded_rows(n); r < padded; r++) {
             const row_batch *b = &w.batch;
             const wide total = NAME(add)((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]});
@@ -69,8 +67,7 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         char *out_rows[XENT_ROWS];
         n = last - first < at_once ? (int)(last - first) : at_once;
-        NAME(find_rows)(&w, first, n);
-        NAME(sum_rows)(&w, n);
+        NAME(sum_rows)(&w, first, n);
         rows_of(a->layout, a->out, first, n, out_rows);
         for (int r = 0; r < n; r++) NAME(put_logs)(&w, a->out, out_rows[r], r);
     }

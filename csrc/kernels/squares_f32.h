@@ -16,20 +16,13 @@
  */
 #ifndef XENT_SQUARES_F32_H
 #define XENT_SQUARES_F32_H
-#include "lanes.h"
-
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define XENT_SHUFFLES
-#endif
-#endif
+#include "squares_turned.h"
 
 enum { XENT_SQUARE_ROWS = 16, XENT_SQUARE_LANES = 16, XENT_SQUARE_STEP = 64 };
 static const float SQUARE_FLOOR = 0x1p-100f;
 
 typedef float eight_f32 __attribute__((vector_size(32)));
 typedef uint32_t eight_u32 __attribute__((vector_size(32)));
-typedef float four_lanes __attribute__((vector_size(16)));
 typedef double four_f64 __attribute__((vector_size(32)));
 typedef uint64_t four_u64 __attribute__((vector_size(32)));
 
@@ -99,24 +92,19 @@ XENT_INLINE const float *square_row(const square_rows *a, ptrdiff_t i) {
 
 /* Lane l + lane l + 4 of those. */
 XENT_INLINE void quarter_lanes(const float *row, ptrdiff_t to_last, const uint32_t *keep, const int vectors,
-                               four_lanes *sum) {
+                               four_f32 *sum) {
     eight_f32 e;
-    four_lanes high;
+    four_f32 high;
     half_lanes(row, row + to_last, keep, vectors, &e);
     memcpy(sum, &e, sizeof *sum), memcpy(&high, (const char *)&e + sizeof high, sizeof high);
     *sum += high;
 }
 
 /* sums[i] = (q[i][0] + q[i][1]) + (q[i][2] + q[i][3]), the last or all in double */
-XENT_INLINE void add_quads(const four_lanes *q, const int doubles, double *sums, four_u64 *most) {
-    four_lanes c[4];
+XENT_INLINE void add_quads(const four_f32 *q, const int doubles, double *sums, four_u64 *most) {
+    four_f32 c[4];
 #ifdef XENT_SHUFFLES
-    const four_lanes a = __builtin_shufflevector(q[0], q[1], 0, 4, 1, 5),
-                     b = __builtin_shufflevector(q[2], q[3], 0, 4, 1, 5);
-    const four_lanes d = __builtin_shufflevector(q[0], q[1], 2, 6, 3, 7),
-                     e = __builtin_shufflevector(q[2], q[3], 2, 6, 3, 7);
-    c[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), c[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
-    c[2] = __builtin_shufflevector(d, e, 0, 1, 4, 5), c[3] = __builtin_shufflevector(d, e, 2, 3, 6, 7);
+    memcpy(c, q, sizeof c), turn_f32(c);
 #else
     for (int i = 0; i < 4; i++)
         for (int l = 0; l < 4; l++) c[l][i] = q[i][l];
@@ -136,7 +124,7 @@ XENT_INLINE void add_quads(const four_lanes *q, const int doubles, double *sums,
 /* Rows of at most 64, four at a time; returns all above_floor(sums[i]), or-ed. */
 #define FOUR_ROWS(vectors, ROW)                               \
     do {                                                      \
-        four_lanes q[4];                                      \
+        four_f32 q[4];                                        \
         quarter_lanes(ROW(0), to_last, keep, vectors, &q[0]); \
         quarter_lanes(ROW(1), to_last, keep, vectors, &q[1]); \
         quarter_lanes(ROW(2), to_last, keep, vectors, &q[2]); \

@@ -1,12 +1,7 @@
 /* Squares of float32 rows of more than 64 numbers: part of squares_f32.h, which says in what order they are added. */
 /* v where keep is all ones, 0 where it is 0 */
 XENT_INLINE float kept(const float *v, const uint32_t *keep, int l) {
-    uint32_t u;
-    float x;
-    memcpy(&u, v + l, sizeof u);
-    u &= keep[l];
-    memcpy(&x, &u, sizeof x);
-    return x;
+    return from_word(word_of(v[l]) & keep[l]);
 }
 
 /* Lane l of the `vectors` at x; the last of them is at `last`. */

@@ -1,51 +1,7 @@
-/* Rows side by side: XENT_SIDE rows as columns of a buffer, element [c][r] that of class c of row r, and back. Squares
- * of 16 bytes are turned by shuffles, which gcc and clang write as an extension of C; other compilers copy element by
- * element. Included once per dtype, in row.h. */
+/* Rows side by side: XENT_SIDE rows as columns of a buffer, element [c][r] that of class c of row r, and back. Included once
+ * per dtype, in row.h. */
 
-#ifndef XENT_TRANSPOSE_H
-#define XENT_TRANSPOSE_H
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define XENT_SHUFFLES
-#endif
-#endif
-#ifdef XENT_SHUFFLES
-typedef float four_f32 __attribute__((vector_size(16)));
-typedef double two_f64 __attribute__((vector_size(16)));
-
-/* A square: `from` and `to` step elements from row to row. */
-XENT_INLINE void square_f32(const float *const *from, ptrdiff_t at, float *to, ptrdiff_t step) {
-    four_f32 a, b, c, d;
-    memcpy(&a, from[0] + at, 16), memcpy(&b, from[1] + at, 16);
-    memcpy(&c, from[2] + at, 16), memcpy(&d, from[3] + at, 16);
-    const four_f32 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    const four_f32 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5), b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-    c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5), d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
-    memcpy(to, &a, 16), memcpy(to + step, &b, 16);
-    memcpy(to + 2 * step, &c, 16), memcpy(to + 3 * step, &d, 16);
-}
-XENT_INLINE void square_f64(const double *const *from, ptrdiff_t at, double *to, ptrdiff_t step) {
-    two_f64 a, b;
-    memcpy(&a, from[0] + at, 16), memcpy(&b, from[1] + at, 16);
-    const two_f64 first = __builtin_shufflevector(a, b, 0, 2), second = __builtin_shufflevector(a, b, 1, 3);
-    memcpy(to, &first, 16), memcpy(to + step, &second, 16);
-}
-
-XENT_INLINE void square_back_f32(const float *from, ptrdiff_t step, float *const *to, ptrdiff_t at) {
-    const float *rows[] = {from, from + step, from + 2 * step, from + 3 * step};
-    float turned[16];
-    square_f32(rows, 0, turned, 4);
-    for (int r = 0; r < 4; r++) memcpy(to[r] + at, turned + 4 * r, 16);
-}
-XENT_INLINE void square_back_f64(const double *from, ptrdiff_t step, double *const *to, ptrdiff_t at) {
-    const double *rows[] = {from, from + step};
-    double turned[4];
-    square_f64(rows, 0, turned, 2);
-    for (int r = 0; r < 2; r++) memcpy(to[r] + at, turned + 2 * r, 16);
-}
-#endif
-#endif
+#include "squares_turned.h"
 
 enum { NAME(SQUARE) = 16 / (int)sizeof(REAL) };
 

@@ -7,7 +7,6 @@ def loss_block(cnp.ndarray logits, cnp.ndarray labels, cnp.ndarray probabilities
     the sum of the losses in two parts."""
     cdef xent_cross_entropy_problem p
     cdef xent_cross_entropy_result r
-    cdef xent_status status
     describe(&p, logits, 2, labels, probabilities, class_weight, sample_weight, label_smoothing, z_loss, divisor, None,
              0, grad_loss)
     p.bias = vector_of(bias)
@@ -16,13 +15,7 @@ def loss_block(cnp.ndarray logits, cnp.ndarray labels, cnp.ndarray probabilities
     r.grad = array_of(grad)
     r.loss_rows = cnp.PyArray_DATA(loss_rows) if loss_rows is not None else NULL
     r.lse_rows = cnp.PyArray_DATA(lse_rows) if lse_rows is not None else NULL
-    if p.logits.type == XENT_FLOAT64:
-        with nogil:
-            status = xent_cross_entropy_f64(&p, &r)
-    else:
-        with nogil:
-            status = xent_cross_entropy_f32(&p, &r)
-    fault_of(status, &r.fault)
+    fault_of(loss_of(&p, &r, False), &r.fault)
     return r.sum[0], r.sum[1]
 
 

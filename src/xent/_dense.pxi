@@ -180,7 +180,7 @@ cdef class BackwardSweep:
         self.grad_bias, self.norms, self.alive = grad_bias, norms, (dz, saved, squares)
 
     def run(self, cnp.ndarray x not None):
-        """x: the network's input, for the norms; a ValueError, and nothing done, if they cannot read it."""
+        """x: the network's input, for the norms; a BufferError, and nothing done, if they cannot read it."""
         cdef const void *data = self.norms.input_of(x) if self.norms is not None else NULL
         self.w.bias = dense_data(self.grad_bias, self.w.type, self.w.columns, True)
         backward_sweep(&self.w)
@@ -209,6 +209,8 @@ cdef class NetworkNorms:
 
     cdef const void *input_of(self, cnp.ndarray x) except? NULL:
         self.to = dense_data(self.norms, self.type, self.rows, True)
+        if not cnp.PyArray_ISCARRAY_RO(x):
+            raise BufferError("the norms take contiguous rows")
         return dense_data(x, self.type, self.rows * self.columns, False)
 
     cdef void take(self, const void *x) noexcept:

@@ -135,6 +135,16 @@ cdef int describe(xent_cross_entropy_problem *p, cnp.ndarray logits, uint64_t cl
     return 0
 
 
+cdef xent_status loss_of(const xent_cross_entropy_problem *p, xent_cross_entropy_result *r, bint is_short) noexcept:
+    """The GIL is kept where the work is short: releasing it and taking it again costs some 50 ns."""
+    if is_short and p.logits.type == XENT_FLOAT32:
+        return xent_cross_entropy_f32(p, r)
+    with nogil:
+        if p.logits.type == XENT_FLOAT64:
+            return xent_cross_entropy_f64(p, r)
+        return xent_cross_entropy_f32(p, r)
+
+
 def cross_entropy(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, cnp.ndarray probabilities,
                   cnp.ndarray class_weight, cnp.ndarray sample_weight, double label_smoothing, double z_loss,
                   double normalizer, object ignore_index, int reduction, cnp.ndarray grad_loss, cnp.ndarray grad,
@@ -150,12 +160,7 @@ def cross_entropy(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray labels, c
     r.loss_rows = cnp.PyArray_DATA(loss_rows) if loss_rows is not None else NULL
     r.lse_rows = cnp.PyArray_DATA(lse_rows) if lse_rows is not None else NULL
     r.loss = 0.0
-    if p.logits.type == XENT_FLOAT64:
-        with nogil:
-            status = xent_cross_entropy_f64(&p, &r)
-    else:
-        with nogil:
-            status = xent_cross_entropy_f32(&p, &r)
+    status = loss_of(&p, &r, False)
     return scalar_of(r.loss, p.logits.type) if status == XENT_OK else fault_of(status, &r.fault)
 
 
@@ -204,18 +209,22 @@ def sigmoid(cnp.ndarray logits, uint64_t class_axes, cnp.ndarray targets, cnp.nd
     return scalar_of(r.loss, p.logits.type) if status == XENT_OK else fault_of(status, &r.fault)
 
 
+cdef xent_status lse_of(const xent_shape *shape, const xent_array *a, const xent_array *b, void *to, void *sign,
+                        bint is_short) noexcept:
+    if is_short and a.type == XENT_FLOAT32:
+        return xent_logsumexp_f32(shape, a, b, <float *> to, <float *> sign)
+    with nogil:
+        if a.type == XENT_FLOAT64:
+            return xent_logsumexp_f64(shape, a, b, <double *> to, <double *> sign)
+        return xent_logsumexp_f32(shape, a, b, <float *> to, <float *> sign)
+
+
 def logsumexp(cnp.ndarray x, uint64_t class_axes, cnp.ndarray weights, cnp.ndarray out, cnp.ndarray sign):
     cdef xent_shape shape = shape_of(x, class_axes)
     cdef xent_array a = array_of(x), b = array_of(weights)
     cdef void *to = cnp.PyArray_DATA(out)
     cdef void *sign_to = cnp.PyArray_DATA(sign) if sign is not None else NULL
-    if a.type == XENT_FLOAT64:
-        with nogil:
-            status = xent_logsumexp_f64(&shape, &a, &b, <double *> to, <double *> sign_to)
-    else:
-        with nogil:
-            status = xent_logsumexp_f32(&shape, &a, &b, <float *> to, <float *> sign_to)
-    fault_of(status, NULL)
+    fault_of(lse_of(&shape, &a, &b, to, sign_to, False), NULL)
 
 
 def softmax(cnp.ndarray x, uint64_t class_axes, cnp.ndarray out):

@@ -3,7 +3,7 @@
 # is None, and the general way goes through all checks and names what is wrong.
 
 cdef enum:
-    LONG_WORK = 16384  # numbers, from which the GIL is released: that and taking it again cost some 50 ns
+    LONG_WORK = 16384  # numbers, from which the GIL is released
 
 
 cdef bint is_real(object a):
@@ -69,14 +69,7 @@ def plain_cross_entropy(object logits, object targets, object grad, bint with_gr
     r.grad = array_of(g)
     r.loss_rows = r.lse_rows = NULL
     r.loss = 0.0
-    if p.logits.type == XENT_FLOAT64:
-        with nogil:
-            status = xent_cross_entropy_f64(&p, &r)
-    elif cnp.PyArray_SIZE(z) < LONG_WORK:
-        status = xent_cross_entropy_f32(&p, &r)
-    else:
-        with nogil:
-            status = xent_cross_entropy_f32(&p, &r)
+    status = loss_of(&p, &r, cnp.PyArray_SIZE(z) < LONG_WORK)
     if status == XENT_BAD_LABEL:
         return None
     fault_of(status, &r.fault)
@@ -100,15 +93,5 @@ def plain_logsumexp(object a, object axis, object out):
         return None
     cdef xent_shape shape = shape_of(x, (<uint64_t> 1 << ndim) - (<uint64_t> 1 << kept))
     cdef xent_array view = array_of(x), nothing = array_of(None)
-    cdef void *to = cnp.PyArray_DATA(rows)
-    cdef xent_status status
-    if view.type == XENT_FLOAT64:
-        with nogil:
-            status = xent_logsumexp_f64(&shape, &view, &nothing, <double *> to, NULL)
-    elif cnp.PyArray_SIZE(x) < LONG_WORK:
-        status = xent_logsumexp_f32(&shape, &view, &nothing, <float *> to, NULL)
-    else:
-        with nogil:
-            status = xent_logsumexp_f32(&shape, &view, &nothing, <float *> to, NULL)
-    fault_of(status, NULL)
+    fault_of(lse_of(&shape, &view, &nothing, cnp.PyArray_DATA(rows), NULL, cnp.PyArray_SIZE(x) < LONG_WORK), NULL)
     return rows if out is not None or kept else rows[()]

@@ -48,12 +48,10 @@ def checked(
     z_loss: float,
     reduction: str,
     normalizer: float | None,
-    *,
-    halves: bool = False,
 ) -> Checked:
-    """Every argument of the loss, or the error that it deserves. `halves`: whether logits may have 16 bits."""
+    """Every argument of the loss, or the error that it deserves."""
     if type(logits) is not ndarray or logits.dtype is not FLOAT32:
-        logits = floating(logits, "logits", halves=halves)
+        logits = floating(logits, "logits", halves=True)
     shape = logits.shape
     if not shape:
         raise ValueError("logits must have a class axis; got a 0-d array")
@@ -128,7 +126,7 @@ def run(
     problem: Checked, want_loss: bool, grad: Array | None, grad_loss: Array | None, return_lse: bool, softcap: Any
 ) -> Any:
     """The loss (reduced, or per row), and with `return_lse` (loss, lse)."""
-    cap = 0.0 if softcap is None else checked_softcap(softcap)
+    cap = checked_softcap(softcap)
     if problem[10] != 2 and not return_lse:
         reduced: Any = _kernels.cross_entropy(*problem, grad_loss, grad, None, None, cap)
         if type(reduced) is tuple:

@@ -142,7 +142,7 @@ class Step:
             if sweep is not None:
                 try:
                     sweep(x)
-                except ValueError:  # not contiguous rows
+                except BufferError:  # not contiguous rows
                     sweep(plain_rows(x))
             product(dz_t, x if h is None else h, of_weight)
             if below is not None:

@@ -65,8 +65,9 @@ def cross_entropy_hessian_diag(
     >>> xent.cross_entropy_hessian_diag([[0.0, 0.0]], [0])
     array([[0.25, 0.25]])
     """
+    z = floating(logits, "logits")  # not of 16 bits
     problem = checked(
-        logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
+        z, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
     return _second_derivative(problem, None)
 
@@ -117,8 +118,9 @@ def cross_entropy_hvp(
     >>> xent.cross_entropy_hvp([[0.0, 0.0]], [0], [[1.0, -1.0]])
     array([[ 0.5, -0.5]])
     """
+    z = floating(logits, "logits")  # not of 16 bits
     problem = checked(
-        logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
+        z, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
     v = floating(vector, "vector")
     if v.shape != problem[0].shape:

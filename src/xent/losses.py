@@ -33,6 +33,13 @@ __all__ = [
     "sigmoid_cross_entropy_with_grad",
 ]
 
+_NO_OPTIONS = (-1, 0.0, 0.0, "mean", False)  # axis, label_smoothing, z_loss, reduction, return_lse
+
+
+def _plain(logits: Any, targets: Any, out: Any, with_grad: bool, *options: Any) -> Any:
+    """What a call without any option returns, where its arrays are plain too (see _kernels); else None."""
+    return _kernels.plain_cross_entropy(logits, targets, out, with_grad) if options == _NO_OPTIONS else None
+
 
 def cross_entropy(
     logits: Any,
@@ -116,28 +123,12 @@ def cross_entropy(
     >>> xent.cross_entropy(logits, [0, 1], reduction="none")
     array([4.07605964e-01, 1.87152459e-13])
     """
-    if (  # no options: see _kernels
-        class_weight is sample_weight is ignore_index is softcap is normalizer is None
-        and axis == -1
-        and label_smoothing == z_loss == 0.0
-        and reduction == "mean"
-        and not return_lse
-    ):
-        plain_result = _kernels.plain_cross_entropy(logits, targets, None, False)
-        if plain_result is not None:
-            return plain_result
+    if class_weight is sample_weight is ignore_index is softcap is normalizer is None:
+        result = _plain(logits, targets, None, False, axis, label_smoothing, z_loss, reduction, return_lse)
+        if result is not None:
+            return result
     problem = checked(
-        logits,
-        targets,
-        axis,
-        class_weight,
-        sample_weight,
-        label_smoothing,
-        ignore_index,
-        z_loss,
-        reduction,
-        normalizer,
-        halves=True,
+        logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
     return run(problem, True, None, None, return_lse, softcap)
 
@@ -203,28 +194,12 @@ def cross_entropy_with_grad(
     >>> print(f"{loss:.3e}", grad)
     2.075e-09 [[-2.0750417e-09  2.0611537e-09  1.3887944e-11]]
     """
-    if (  # no options: see _kernels
-        class_weight is sample_weight is ignore_index is softcap is normalizer is None
-        and axis == -1
-        and label_smoothing == z_loss == 0.0
-        and reduction == "mean"
-        and not return_lse
-    ):
-        plain_result = _kernels.plain_cross_entropy(logits, targets, out, True)
-        if plain_result is not None:
-            return plain_result
+    if class_weight is sample_weight is ignore_index is softcap is normalizer is None:
+        result = _plain(logits, targets, out, True, axis, label_smoothing, z_loss, reduction, return_lse)
+        if result is not None:
+            return result
     problem = checked(
-        logits,
-        targets,
-        axis,
-        class_weight,
-        sample_weight,
-        label_smoothing,
-        ignore_index,
-        z_loss,
-        reduction,
-        normalizer,
-        halves=True,
+        logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
     grad = gradient_array(problem, out)
     if return_lse:
@@ -287,17 +262,7 @@ def cross_entropy_grad(
     array([[ 0.5, -0.5]])
     """
     problem = checked(
-        logits,
-        targets,
-        axis,
-        class_weight,
-        sample_weight,
-        label_smoothing,
-        ignore_index,
-        z_loss,
-        reduction,
-        normalizer,
-        halves=True,
+        logits, targets, axis, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
     factors = np.asarray(grad_loss)
     if factors.dtype.kind not in "fiu" or factors.dtype.itemsize > 8:
