@@ -104,7 +104,7 @@ XENT_INLINE void quarter_lanes(const float *row, ptrdiff_t to_last, const uint32
 XENT_INLINE void add_quads(const four_f32 *q, const int doubles, double *sums, four_u64 *most) {
     four_f32 c[4];
 #ifdef XENT_SHUFFLES
-    memcpy(c, q, sizeof c), turn_f32(c);
+    turn_f32(q, c);
 #else
     for (int i = 0; i < 4; i++)
         for (int l = 0; l < 4; l++) c[l][i] = q[i][l];

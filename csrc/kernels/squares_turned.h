@@ -14,17 +14,18 @@ typedef double two_f64 __attribute__((vector_size(16)));
 #endif
 #endif
 #ifdef XENT_SHUFFLES
-XENT_INLINE void turn_f32(four_f32 v[4]) {
+/* `to` may be v. */
+XENT_INLINE void turn_f32(const four_f32 v[4], four_f32 to[4]) {
     const four_f32 a = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5),
                    b = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
     const four_f32 c = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5),
                    d = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
-    v[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5), v[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-    v[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5), v[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+    to[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5), to[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    to[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5), to[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
 }
-XENT_INLINE void turn_f64(two_f64 v[2]) {
+XENT_INLINE void turn_f64(const two_f64 v[2], two_f64 to[2]) {
     const two_f64 first = __builtin_shufflevector(v[0], v[1], 0, 2), second = __builtin_shufflevector(v[0], v[1], 1, 3);
-    v[0] = first, v[1] = second;
+    to[0] = first, to[1] = second;
 }
 
 /* From `at` on in each of the rows to rows that lie `step` numbers apart; and from such rows back. */
@@ -32,13 +33,13 @@ XENT_INLINE void turn_f64(two_f64 v[2]) {
     XENT_INLINE void square_##DTYPE(const REAL *const *from, ptrdiff_t at, REAL *to, ptrdiff_t step) {      \
         VECTOR v[N];                                                                                        \
         for (int i = 0; i < N; i++) memcpy(&v[i], from[i] + at, sizeof v[i]);                               \
-        turn_##DTYPE(v);                                                                                    \
+        turn_##DTYPE(v, v);                                                                                 \
         for (int i = 0; i < N; i++) memcpy(to + i * step, &v[i], sizeof v[i]);                              \
     }                                                                                                       \
     XENT_INLINE void square_back_##DTYPE(const REAL *from, ptrdiff_t step, REAL *const *to, ptrdiff_t at) { \
         VECTOR v[N];                                                                                        \
         for (int i = 0; i < N; i++) memcpy(&v[i], from + i * step, sizeof v[i]);                            \
-        turn_##DTYPE(v);                                                                                    \
+        turn_##DTYPE(v, v);                                                                                 \
         for (int i = 0; i < N; i++) memcpy(to[i] + at, &v[i], sizeof v[i]);                                 \
     }
 XENT_SQUARE(f32, float, four_f32, 4)
