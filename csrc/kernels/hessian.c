@@ -79,14 +79,15 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
             NAME(row_fill)(&w, row_of(a->layout, a->grad, row), (REAL)0);
             continue;
         }
-        wide mass = {0.0, 0.0};
+        NAME(wide_lanes) masses = {{0}, {0}};
         NAME(targets_start)(&t, a, row, y);
         for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
             const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
-            const wide *q = NAME(targets_at)(&t, start, n);
-            for (ptrdiff_t i = 0; i < n; i++) mass = wide_add(mass, q[i]);
+            NAME(targets_at)(&t, start, n);
+            NAME(add_numbers)(t.hi, n, &masses), NAME(add_numbers)(t.lo, n, &masses);
         }
-        NAME(hessian_row)(&w, a->vector, row, mass, p->z_loss, NAME(row_factor)(a, row, s), numbers);
+        NAME(hessian_row)
+        (&w, a->vector, row, NAME(wide_total)(&masses), p->z_loss, NAME(row_factor)(a, row, s), numbers);
     }
     NAME(sweeper_stop)(&w, few);
 }

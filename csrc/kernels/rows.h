@@ -144,6 +144,18 @@ XENT_INLINE double entry(const xent_vector *v, ptrdiff_t i, double otherwise) {
     return v->data ? number_at((const char *)v->data + i * v->stride, v->type) : otherwise;
 }
 
+/* Numbers first .. first + n - 1 of a vector that is given. */
+static inline void entries(const xent_vector *v, ptrdiff_t first, ptrdiff_t n, double *to) {
+    const char *p = (const char *)v->data + first * v->stride;
+    if (v->type == XENT_FLOAT32 && v->stride == sizeof(float))
+        for (ptrdiff_t i = 0; i < n; i++) {
+            float number;
+            memcpy(&number, p + i * (ptrdiff_t)sizeof number, sizeof number), to[i] = (double)number;
+        }
+    else
+        for (ptrdiff_t i = 0; i < n; i++) to[i] = number_at(p + i * v->stride, v->type);
+}
+
 /* Elements start .. start + n - 1 of a row as doubles: targets, weights. */
 static inline void gather_numbers(const xent_layout *layout, const xent_view *view, char *row, ptrdiff_t start,
                                   ptrdiff_t n, double *to) {
