@@ -203,34 +203,32 @@ static void check_labels(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff
     }
 }
 
+/* The lanes of `sums`, in order, `times` times to weight; then they are 0. */
+static void take_sums(xent_check_sums *sums, double times, double weight[2]) {
+    for (int l = 0; l < XENT_CHECK_LANES; l++) add_exactly(weight, times * sums->hi[l], times * sums->lo[l]);
+    *sums = (xent_check_sums){{0.0}, {0.0}};
+}
+
 static void check_probabilities(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
     const check_context *c = context;
     const xent_cross_entropy_problem *p = c->problem;
+    const xent_table *table = xent_live_table();
+    const xent_vector none = {0};
     group_check *check = &c->groups[group];
     *check = (group_check){.first_bad = -1};
-    double q[256], elements[256];
+    xent_check_sums sums = {{0.0}, {0.0}}, unused = sums;
     for (ptrdiff_t row = first; row < last; row++) {
-        char *q_row = row_of(c->layout, c->probabilities, row);
-        double mass[2] = {0.0, 0.0};
-        int bad = 0;
-        for (ptrdiff_t start = 0; start < c->layout->classes; start += 256) {
-            const ptrdiff_t n = c->layout->classes - start < 256 ? c->layout->classes - start : 256;
-            gather_numbers(c->layout, c->probabilities, q_row, start, n, q);
-            if (c->element_weight)
-                gather_numbers(c->layout, c->element_weight, row_of(c->layout, c->element_weight, row), start, n,
-                               elements);
-            for (ptrdiff_t i = 0; i < n; i++) {
-                if (!(q[i] >= 0.0 && q[i] <= c->upper)) bad = 1;
-                add_exactly(mass,
-                            c->unweighted_classes ? (c->element_weight ? elements[i] : 1.0)
-                                                  : entry(&p->class_weight, start + i, 1.0) * q[i],
-                            0.0);
-            }
-        }
+        const int bad = table->check_numbers(c->layout, c->probabilities, row, &p->class_weight, c->upper,
+                                             c->unweighted_classes ? &unused : &sums);
         if (bad && !check->bad++) check->first_bad = row;
-        const double s = c->element_weight ? 1.0 : entry(&p->sample_weight, row, 1.0);
-        add_exactly(check->weight, s * mass[0], s * mass[1]);
+        if (c->element_weight)
+            table->check_numbers(c->layout, c->element_weight, row, &none, INFINITY, &sums);
+        else if (c->unweighted_classes)
+            sums.hi[0] += (double)c->layout->classes;
+        if (p->sample_weight.data && !c->element_weight)
+            take_sums(&sums, entry(&p->sample_weight, row, 1.0), check->weight);
     }
+    take_sums(&sums, 1.0, check->weight);
 }
 
 /* Check every target before anything is written; the sum of the row weights. */

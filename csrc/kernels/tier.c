@@ -29,6 +29,8 @@ KERNELS_OF(f32)
 KERNELS_OF(f64)
 void XENT_PASTE(exp_f32, XENT_TIER)(const float *, float *, ptrdiff_t);
 void XENT_PASTE(exp_f64, XENT_TIER)(const double *, double *, ptrdiff_t);
+int XENT_PASTE(check_numbers, XENT_TIER)(const xent_layout *, const xent_view *, ptrdiff_t, const xent_vector *, double,
+                                         xent_check_sums *);
 
 #define COLUMN(DTYPE_)                                                                                                \
     (xent_kernels) {                                                                                                  \
@@ -64,4 +66,5 @@ void XENT_PASTE(xent_fill, XENT_TIER)(xent_table *table) {
     table->f64 = COLUMN(f64);
     table->exp_f32 = XENT_PASTE(exp_f32, XENT_TIER);
     table->exp_f64 = XENT_PASTE(exp_f64, XENT_TIER);
+    table->check_numbers = XENT_PASTE(check_numbers, XENT_TIER);
 }
