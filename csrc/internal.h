@@ -109,7 +109,7 @@ typedef struct {
 } xent_kernels;
 
 /* Sums in two parts, lane by lane: check_numbers.c. */
-enum { XENT_CHECK_LANES = 16 };
+enum { XENT_CHECK_LANES = 32 };
 typedef struct {
     double hi[XENT_CHECK_LANES], lo[XENT_CHECK_LANES];
 } xent_check_sums;

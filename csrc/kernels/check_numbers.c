@@ -8,7 +8,7 @@ int XENT_PASTE(check_numbers, XENT_TIER)(const xent_layout *layout, const xent_v
                                          const xent_vector *weights, double upper, xent_check_sums *sums);
 int XENT_PASTE(check_numbers, XENT_TIER)(const xent_layout *layout, const xent_view *numbers, ptrdiff_t row,
                                          const xent_vector *weights, double upper, xent_check_sums *sums) {
-    enum { L = XENT_CHECK_LANES, BLOCK = 32 * L };
+    enum { L = XENT_CHECK_LANES, BLOCK = 16 * L };
     char *numbers_row = row_of(layout, numbers, row);
     double q[BLOCK], weight[BLOCK];
     xent_check_sums s = *sums; /* local: compilers keep it in registers */

@@ -29,48 +29,92 @@ XENT_INLINE void NAME(two_class)(REAL z, double target, double pos_weight, doubl
     wide g = z > 0 ? NAME(sub)(NAME(mul)(b, likely), NAME(mul)(a, unlikely))
                    : NAME(sub)(NAME(mul)(b, unlikely), NAME(mul)(a, likely));
     g = NAME(mul)(g, factor);
-    *loss = lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < REAL_MIN ? 0.0 : l.hi;
-    *grad = lifted ? NAME(lowered)(g.hi) : NAME(rounded)(g.hi);
-    if (l.hi != l.hi) *loss = INFINITY; /* a product overflowed: no factor is NaN or negative */
-    if (z != z) *loss = NAN, *grad = (REAL)NAN;
-    if (weight == 0.0) *loss = 0.0, *grad = 0;
+    double counted = lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < REAL_MIN ? 0.0 : l.hi;
+    counted = l.hi == l.hi ? counted : INFINITY; /* a product overflowed: no factor is NaN or negative */
+    const double sloped = lifted ? (double)NAME(lowered)(g.hi) : (double)NAME(rounded)(g.hi), nan = z == z ? 0.0 : NAN;
+    const int counts = weight != 0.0;
+    *loss = counts ? counted + nan : 0.0;
+    *grad = counts ? (REAL)(sloped + nan) : 0;
+}
+
+/* What goes in and comes out for some rows, or for a piece of one; up to whole groups of lanes, numbers without weight. */
+typedef struct {
+    REAL z[XENT_SMALL_BLOCK], grads[XENT_SMALL_BLOCK];
+    double targets[XENT_SMALL_BLOCK], positive[XENT_SMALL_BLOCK], weights[XENT_SMALL_BLOCK], losses[XENT_SMALL_BLOCK];
+} NAME(two_classes);
+
+XENT_NOINLINE void NAME(each)(NAME(two_classes) *restrict b, ptrdiff_t n, wide scale) {
+    for (ptrdiff_t i = 0; i < n; i++) NAME(two_class)
+    (b->z[i], b->targets[i], b->positive[i], b->weights[i], NAME(mul)(scale, (wide){b->weights[i], 0.0}), &b->losses[i],
+     &b->grads[i]);
+}
+
+/* Lane i % XENT_LANES of the totals += losses[i]; what is infinite stays so. */
+XENT_NOINLINE void NAME(add_losses)(const double *losses, ptrdiff_t n, double *hi, double *lo) {
+    for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
+        for (int l = 0; l < XENT_LANES; l++) {
+            const wide s = two_sum(hi[l], losses[i + l]);
+            hi[l] = s.hi, lo[l] += s.lo - s.lo == 0.0 ? s.lo : 0.0;
+        }
+}
+
+/* Classes start .. start + n - 1 of `rows` rows from `first` on into b; how many numbers that is, in whole groups. */
+static ptrdiff_t NAME(take_in)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t first, ptrdiff_t rows,
+                               ptrdiff_t start, ptrdiff_t n, NAME(two_classes) * b) {
+    const ptrdiff_t count = rows * n, end = whole_groups(count);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const double s = entry(&a->problem->sample_weight, first + r, 1.0);
+        const REAL *x = NAME(logits_at)(w, row_of(a->layout, a->logits, first + r), start, n);
+        memcpy(b->z + r * n, x, (size_t)n * sizeof *x);
+        gather_numbers(a->layout, a->probabilities, row_of(a->layout, a->probabilities, first + r), start, n,
+                       b->targets + r * n);
+        if (a->element_weight)
+            gather_numbers(a->layout, a->element_weight, row_of(a->layout, a->element_weight, first + r), start, n,
+                           b->weights + r * n);
+        for (ptrdiff_t i = 0; i < n && !a->element_weight; i++) b->weights[r * n + i] = s;
+        if (a->pos_weight.data)
+            entries(&a->pos_weight, start, n, b->positive + r * n);
+        else
+            for (ptrdiff_t i = 0; i < n; i++) b->positive[r * n + i] = 1.0;
+    }
+    for (ptrdiff_t i = count; i < end; i++) b->z[i] = 0, b->targets[i] = b->positive[i] = b->weights[i] = 0.0;
+    return end;
+}
+
+/* n numbers to a row of a view. */
+static void NAME(put_out)(const xent_loss_args *a, const xent_view *view, ptrdiff_t row, ptrdiff_t start, ptrdiff_t n,
+                          const REAL *from) {
+    char *to = row_of(a->layout, view, row);
+    if (view->direct)
+        memcpy((REAL *)to + start, from, (size_t)n * sizeof *from);
+    else
+        scatter_block(a->layout, view, to, start, n, from, sizeof(REAL));
 }
 
 void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
-    const xent_cross_entropy_problem *p = a->problem;
     const ptrdiff_t classes = a->layout->classes;
+    const ptrdiff_t at_once = classes && classes < XENT_SMALL_BLOCK ? XENT_SMALL_BLOCK / classes : 1;
     NAME(sweeper) w;
+    NAME(two_classes) b;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    double targets[XENT_SMALL_BLOCK], weights[XENT_SMALL_BLOCK];
-    REAL losses[XENT_SMALL_BLOCK];
-    wide total = {0.0, 0.0};
+    double hi[XENT_LANES] = {0}, lo[XENT_LANES] = {0};
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
-    for (ptrdiff_t row = first; row < last; row++) {
-        char *x_row = row_of(a->layout, a->logits, row), *t_row = row_of(a->layout, a->probabilities, row);
-        const double s = entry(&p->sample_weight, row, 1.0);
+    for (ptrdiff_t rows; first < last; first += rows) {
+        rows = last - first < at_once ? last - first : at_once;
         for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
             const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
-            const REAL *x = NAME(logits_at)(&w, x_row, start, n);
-            gather_numbers(a->layout, a->probabilities, t_row, start, n, targets);
-            if (a->element_weight)
-                gather_numbers(a->layout, a->element_weight, row_of(a->layout, a->element_weight, row), start, n,
-                               weights);
-            for (ptrdiff_t i = 0; i < n; i++) {
-                const double weight = a->element_weight ? weights[i] : s;
-                double loss;
-                NAME(two_class)
-                (x[i], targets[i], entry(&a->pos_weight, start + i, 1.0), weight,
-                 NAME(mul)((wide){a->grad_scale[0], a->grad_scale[1]}, (wide){weight, 0.0}), &loss, &w.terms[i]);
-                losses[i] = (REAL)loss;
-                add_loss(&total, loss);
-            }
-            if (a->loss_elements)
-                scatter_block(a->layout, a->loss_elements, row_of(a->layout, a->loss_elements, row), start, n, losses,
-                              sizeof(REAL));
-            if (a->grad)
-                scatter_block(a->layout, a->grad, row_of(a->layout, a->grad, row), start, n, w.terms, sizeof(REAL));
+            const ptrdiff_t end = NAME(take_in)(a, &w, first, rows, start, n, &b);
+            NAME(each)(&b, end, (wide){a->grad_scale[0], a->grad_scale[1]});
+            NAME(add_losses)(b.losses, end, hi, lo);
+            for (ptrdiff_t r = 0; r < rows && a->grad; r++)
+                NAME(put_out)(a, a->grad, first + r, start, n, b.grads + r * n);
+            for (ptrdiff_t i = 0; i < end && a->loss_elements; i++) b.grads[i] = (REAL)b.losses[i];
+            for (ptrdiff_t r = 0; r < rows && a->loss_elements; r++)
+                NAME(put_out)(a, a->loss_elements, first + r, start, n, b.grads + r * n);
         }
     }
+    wide total = {0.0, 0.0};
+    for (int l = 0; l < XENT_LANES; l++) add_loss(&total, hi[l]), total.lo += lo[l];
     if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
     NAME(sweeper_stop)(&w, few);
 }
