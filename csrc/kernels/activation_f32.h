@@ -51,15 +51,19 @@ XENT_INLINE double sigmoid_f32(double z) {
     return (z < 0.0 ? e : 1.0) / (1.0 + e);
 }
 
-XENT_INLINE double softplus_f32(double z) { /* max(z, 0) + log(1 + e), log(1 + e) = 2 atanh(e / (2 + e)) */
-    double e = exp_near(-size_up_to(z, 200.0));
-    double s = e / (2.0 + e), w = s * s;
+XENT_INLINE double two_atanh_by(double s) { /* 2 atanh(s) / s, 0 <= s <= 1/3 */
+    double w = s * s;
     double p = 0x1.f174a5392701fp-3; /* (2 atanh(s) / s - 2) / s^2 */
     p = fma(p, w, 0x1.b6e6597446b13p-3);
     p = fma(p, w, 0x1.2508b7a1b0c1cp-2);
     p = fma(p, w, 0x1.9996af458c738p-2);
     p = fma(p, w, 0x1.5555584ccb3fcp-1);
-    return fma(fma(p, w, 2.0), s, z > 0.0 ? z : 0.0);
+    return fma(p, w, 2.0);
+}
+
+XENT_INLINE double softplus_f32(double z) { /* max(z, 0) + log(1 + e), log(1 + e) = 2 atanh(e / (2 + e)) */
+    double e = exp_near(-size_up_to(z, 200.0)), s = e / (2.0 + e);
+    return fma(two_atanh_by(s), s, z > 0.0 ? z : 0.0);
 }
 
 typedef struct {

@@ -8,33 +8,21 @@
 #include "for_each_dtype.h"
 #else
 #include "loss_row.h"
+#include "two_class.h"
 
-/* loss and gradient of one element, counted `weight` and `factor` times. Where |z| is so large that e^-|z| comes near
- * the smallest normal number, it counts only if the other summand has no weight; all is then formed 2^128 too large. */
-XENT_INLINE void NAME(two_class)(REAL z, double target, double pos_weight, double weight, wide factor, double *loss,
-                                 REAL *grad) {
-    const double size = fabs((double)z), deep = 790.0;
-    const wide a = product(pos_weight, target), b = two_sum(1.0, -target);
-    const wide up = z > 0 ? a : b, down = z > 0 ? b : a; /* weights of softplus(-|z|) and softplus(|z|) */
-    const int large = size > 700.0, lifted = large && down.hi == 0.0;
-    wide e = NAME(exp_wide)((REAL)(size > deep ? -deep : -size), large ? 128.0 : 0.0);
-    if (size > deep || (large && !lifted)) e = (wide){0.0, 0.0};
-    const wide under = lifted ? (wide){1.0, 0.0} : NAME(add)((wide){1.0, 0.0}, e); /* 1 + e^-|z| */
-    const wide tail = {lifted ? e.hi : log1p_wide(e), 0.0};
-
-    wide l = NAME(mul)(NAME(add)(up, down), tail);
-    if (down.hi != 0.0) l = size - size == 0.0 ? NAME(add)(l, NAME(mul)(down, (wide){size, 0.0})) : (wide){size, 0.0};
-    l = l.hi - l.hi == 0.0 ? NAME(mul)(l, (wide){weight, 0.0}) : l;
-    const wide likely = NAME(div)((wide){1.0, 0.0}, under), unlikely = NAME(div)(e, under);
-    wide g = z > 0 ? NAME(sub)(NAME(mul)(b, likely), NAME(mul)(a, unlikely))
-                   : NAME(sub)(NAME(mul)(b, unlikely), NAME(mul)(a, likely));
-    g = NAME(mul)(g, factor);
-    double counted = lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < REAL_MIN ? 0.0 : l.hi;
-    counted = l.hi == l.hi ? counted : INFINITY; /* a product overflowed: no factor is NaN or negative */
-    const double sloped = lifted ? (double)NAME(lowered)(g.hi) : (double)NAME(rounded)(g.hi), nan = z == z ? 0.0 : NAN;
+/* Loss and gradient of one element, counted `weight` and `factor` times. */
+XENT_INLINE void NAME(counted)(REAL z, double target, double pos_weight, double weight, wide factor, double *loss,
+                               REAL *grad) {
+    const two_class its = NAME(two_class)((double)z, product(pos_weight, target), two_sum(1.0, -target));
+    const wide l = its.loss.hi - its.loss.hi == 0.0 ? NAME(mul)(its.loss, (wide){weight, 0.0}) : its.loss;
+    const wide g = NAME(mul)(its.grad, factor);
+    double value = its.lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < REAL_MIN ? 0.0 : l.hi;
+    value = l.hi == l.hi ? value : INFINITY; /* a product overflowed: no factor is NaN or negative */
+    const double slope = its.lifted ? (double)NAME(lowered)(g.hi) : (double)NAME(rounded)(g.hi);
+    const double nan = z == z ? 0.0 : NAN;
     const int counts = weight != 0.0;
-    *loss = counts ? counted + nan : 0.0;
-    *grad = counts ? (REAL)(sloped + nan) : 0;
+    *loss = counts ? value + nan : 0.0;
+    *grad = counts ? (REAL)(slope + nan) : 0;
 }
 
 /* What goes in and comes out for some rows, or for a piece of one; up to whole groups of lanes, numbers without weight. */
@@ -44,7 +32,7 @@ typedef struct {
 } NAME(two_classes);
 
 XENT_NOINLINE void NAME(each)(NAME(two_classes) *restrict b, ptrdiff_t n, wide scale) {
-    for (ptrdiff_t i = 0; i < n; i++) NAME(two_class)
+    for (ptrdiff_t i = 0; i < n; i++) NAME(counted)
     (b->z[i], b->targets[i], b->positive[i], b->weights[i], NAME(mul)(scale, (wide){b->weights[i], 0.0}), &b->losses[i],
      &b->grads[i]);
 }

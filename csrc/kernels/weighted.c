@@ -8,57 +8,124 @@
 #else
 #include "row.h"
 
+/* Some numbers of a row and their weights, up to whole groups of lanes with weight 0. */
+typedef struct {
+    double z[XENT_SMALL_BLOCK], b[XENT_SMALL_BLOCK];
+    ptrdiff_t n;
+} NAME(weighted);
+
+static void NAME(weighted_at)(const xent_reduce_args *a, NAME(sweeper) * w, ptrdiff_t row, ptrdiff_t start,
+                              NAME(weighted) * to) {
+    const ptrdiff_t left = a->layout->classes - start, n = left < XENT_SMALL_BLOCK ? left : XENT_SMALL_BLOCK;
+    const REAL *x = NAME(logits_at)(w, row_of(a->layout, a->x, row), start, n);
+    gather_numbers(a->layout, a->weights, row_of(a->layout, a->weights, row), start, n, to->b);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double z = (double)x[i];
+        to->z[i] = fabs(z) < 0x1p-1022 ? 0.0 : z; /* as with subnormals off */
+    }
+    to->n = whole_groups(n);
+    for (ptrdiff_t i = n; i < to->n; i++) to->z[i] = to->b[i] = 0.0;
+}
+
+/* The largest z with a weight so far, in lanes; whether a z or a weight that counts is NaN or infinite, -inf for z aside. */
+XENT_NOINLINE int NAME(weighted_max)(const NAME(weighted) * v, double *max) {
+    int odd = 0;
+    for (ptrdiff_t i = 0; i < v->n; i += XENT_LANES)
+        for (int l = 0; l < XENT_LANES; l++) {
+            const double z = v->z[i + l], b = v->b[i + l];
+            const int counts = b != 0.0;
+            odd |= counts & !((fabs(b) < INFINITY) & (z < INFINITY));
+            max[l] = counts & (z > max[l]) ? z : max[l];
+        }
+    return odd;
+}
+
+/* The terms below the maximum, and the weights at it, to lanes in two parts. */
+typedef struct {
+    double rest[XENT_LANES], rest_lo[XENT_LANES], top[XENT_LANES], top_lo[XENT_LANES];
+} NAME(weighted_sums);
+
+XENT_NOINLINE void NAME(add_weighted)(const NAME(weighted) * v, double max, NAME(weighted_sums) * sums) {
+    NAME(weighted_sums) s = *sums; /* local: compilers keep it in registers */
+    for (ptrdiff_t i = 0; i < v->n; i += XENT_LANES)
+        for (int l = 0; l < XENT_LANES; l++) {
+            const double z = v->z[i + l], b = v->b[i + l], below = z - max, depth = LOOK_DEPTH / 2;
+            const int at_max = z == max, counts = (b != 0.0) & !at_max & (below > -depth);
+            const wide term = wide_mul((wide){b, 0.0}, exp_f64(below > -depth ? below : -depth, 0.0));
+            const wide rest = two_sum(s.rest[l], counts ? term.hi : 0.0), top = two_sum(s.top[l], at_max ? b : 0.0);
+            s.rest[l] = rest.hi, s.rest_lo[l] += rest.lo + (counts ? term.lo : 0.0);
+            s.top[l] = top.hi, s.top_lo[l] += top.lo;
+        }
+    *sums = s;
+}
+
+static wide NAME(folded_lanes)(double *hi, double *lo) {
+#define SUMS(half)                                                                         \
+    for (int l = 0; l < half; l++) {                                                       \
+        const wide s = wide_add((wide){hi[l], lo[l]}, (wide){hi[l + half], lo[l + half]}); \
+        hi[l] = s.hi, lo[l] = s.lo;                                                        \
+    }
+    XENT_FOLD(SUMS)
+#undef SUMS
+    return (wide){hi[0], lo[0]};
+}
+
+/* What a row with an odd number comes to: NaN, or the infinity of all its infinite terms. */
+static double NAME(odd_sum)(const xent_reduce_args *a, NAME(sweeper) * w, ptrdiff_t row, NAME(weighted) * v) {
+    int nan = 0, positive = 0, negative = 0;
+    for (ptrdiff_t start = 0; start < a->layout->classes; start += XENT_SMALL_BLOCK) {
+        NAME(weighted_at)(a, w, row, start, v);
+        for (ptrdiff_t i = 0; i < v->n; i++) {
+            const double z = v->z[i], b = v->b[i];
+            if (b == 0.0) continue;
+            nan |= z != z || b != b || (fabs(b) == INFINITY && z == -INFINITY);
+            const int infinite = z == INFINITY || (fabs(b) == INFINITY && z > -INFINITY);
+            positive |= infinite && b > 0.0, negative |= infinite && !(b > 0.0);
+        }
+    }
+    return nan || (positive && negative) ? NAN : positive ? INFINITY : -INFINITY;
+}
+
+/* The sum of a row whose numbers that count are finite, or -inf: log |sum|, and its sign. */
+static double NAME(log_of_sum)(wide top, wide rest, double max, double *sign) {
+    wide sum = wide_add(top, rest);
+    const wide part = top.hi != 0.0 ? wide_div(rest, top) : rest;
+    *sign = sum.hi > 0.0 ? 1.0 : sum.hi < 0.0 ? -1.0 : 0.0;
+    if (sum.hi < 0.0) sum.hi = -sum.hi, sum.lo = -sum.lo;
+    if (sum.hi == 0.0) return -INFINITY;
+    if (top.hi != 0.0 && part.hi > 0.0) /* log |m| + log1p(s): no digit of a small s is lost */
+        return max + (log_parts(fabs(top.hi), top.hi < 0.0 ? -top.lo : top.lo) + log1p_wide(part));
+    return max + log_parts(sum.hi, sum.lo);
+}
+
 void KERNEL(weighted_logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
+    NAME(weighted) v;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    double b[XENT_SMALL_BLOCK];
     const ptrdiff_t classes = a->layout->classes;
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
-        char *x_row = row_of(a->layout, a->x, row), *b_row = row_of(a->layout, a->weights, row);
-        double max = -INFINITY, infinite = 0.0;
-        int nan = 0;
-        wide at_max = {0.0, 0.0}, rest = {0.0, 0.0};
-        for (int pass = 0; pass < 2; pass++)
-            for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
-                const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
-                const REAL *x = NAME(logits_at)(&w, x_row, start, n);
-                gather_numbers(a->layout, a->weights, b_row, start, n, b);
-                for (ptrdiff_t i = 0; i < n; i++) {
-                    if (b[i] == 0.0) continue;
-                    const double z = fabs((double)x[i]) < 0x1p-1022 ? 0.0 : (double)x[i]; /* as with subnormals off */
-                    if (pass == 0) {
-                        nan |= z != z || b[i] != b[i] || (fabs(b[i]) == INFINITY && z == -INFINITY);
-                        max = z > max ? z : max;
-                        if (z == INFINITY || (fabs(b[i]) == INFINITY && z > -INFINITY)) {
-                            const double sign = b[i] > 0.0 ? 1.0 : -1.0;
-                            nan |= infinite == -sign; /* inf - inf */
-                            infinite = sign;
-                        }
-                    } else if (z == max)
-                        at_max = wide_add(at_max, (wide){b[i], 0.0});
-                    else if (z - max > -LOOK_DEPTH / 2)
-                        rest = wide_add(rest, wide_mul((wide){b[i], 0.0}, exp_f64(z - max, 0.0)));
-                }
-                if (pass == 1 && (nan || infinite != 0.0 || max == -INFINITY)) break;
-            }
-        double value, sign;
-        if (nan)
-            value = sign = NAN;
-        else if (infinite != 0.0)
-            value = INFINITY, sign = infinite;
-        else if (max == -INFINITY)
-            value = -INFINITY, sign = 0.0;
+        NAME(weighted_sums) sums = {{0}, {0}, {0}, {0}};
+        double lanes[XENT_LANES], max = -INFINITY, value, sign = 0.0;
+        int odd = 0;
+        for (int l = 0; l < XENT_LANES; l++) lanes[l] = -INFINITY;
+        for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
+            NAME(weighted_at)(a, &w, row, start, &v);
+            odd |= NAME(weighted_max)(&v, lanes);
+        }
+        for (int l = 0; l < XENT_LANES; l++) max = lanes[l] > max ? lanes[l] : max;
+        if (odd) {
+            sign = NAME(odd_sum)(a, &w, row, &v);
+            value = fabs(sign), sign = sign != sign ? NAN : sign > 0.0 ? 1.0 : -1.0;
+        } else if (max == -INFINITY)
+            value = -INFINITY;
         else {
-            wide sum = wide_add(at_max, rest), part = at_max.hi != 0.0 ? wide_div(rest, at_max) : rest;
-            sign = sum.hi > 0.0 ? 1.0 : sum.hi < 0.0 ? -1.0 : 0.0;
-            if (sum.hi < 0.0) sum.hi = -sum.hi, sum.lo = -sum.lo;
-            if (sum.hi == 0.0)
-                value = -INFINITY;
-            else if (at_max.hi != 0.0 && part.hi > 0.0) /* log |m| + log1p(s): no digit of a small s is lost */
-                value = max + (log_parts(fabs(at_max.hi), at_max.hi < 0.0 ? -at_max.lo : at_max.lo) + log1p_wide(part));
-            else
-                value = max + log_parts(sum.hi, sum.lo);
+            for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
+                if (classes > XENT_SMALL_BLOCK) NAME(weighted_at)(a, &w, row, start, &v);
+                NAME(add_weighted)(&v, max, &sums);
+            }
+            value = NAME(log_of_sum)(NAME(folded_lanes)(sums.top, sums.top_lo),
+                                     NAME(folded_lanes)(sums.rest, sums.rest_lo), max, &sign);
         }
         if (!a->row_sign && sign < 0.0) value = NAN;
         ((REAL *)a->row_out)[row] = NAME(rounded)(value);
