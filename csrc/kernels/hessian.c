@@ -87,7 +87,7 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
             NAME(add_numbers)(t.hi, n, &masses), NAME(add_numbers)(t.lo, n, &masses);
         }
         NAME(hessian_row)
-        (&w, a->vector, row, NAME(wide_total)(&masses), p->z_loss, NAME(row_factor)(a, row, s), numbers);
+        (&w, a->vector, row, NAME(wide_total)(&masses, classes), p->z_loss, NAME(row_factor)(a, row, s), numbers);
     }
     NAME(sweeper_stop)(&w, few);
 }

@@ -113,8 +113,8 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
         memcpy(few, x + whole, (size_t)(n - whole) * sizeof(REAL));
         NAME(add_gaps)(few, t->hi + whole, t->lo + whole, L, sum.max, &masses, &all_gaps);
     }
-    wide mass = NAME(wide_total)(&masses);
-    const wide gaps = NAME(wide_total)(&all_gaps);
+    wide mass = NAME(wide_total)(&masses, classes);
+    const wide gaps = NAME(wide_total)(&all_gaps, classes);
     *loss = NAME(add)(gaps, product(mass.hi, log_s)).hi;
     if (!(*loss - *loss == 0.0)) *loss = NAME(odd_loss)(w, t, &sum, x_row, log_s, zeta);
     if (zeta != 0.0) *loss += zeta * *lse * *lse;

@@ -15,10 +15,11 @@ XENT_INLINE void NAME(add_lane)(double *hi, double *lo, wide x) {
     }
 }
 
-static inline wide NAME(wide_total)(NAME(wide_lanes) * lanes) {
+/* The lanes folded in halves, of n classes those that got a term. */
+static inline wide NAME(wide_total)(NAME(wide_lanes) * lanes, ptrdiff_t n) {
     double *hi = lanes->hi, *lo = lanes->lo;
 #define SUMS(half)                                                                          \
-    for (int l = 0; l < half; l++) {                                                        \
+    for (int l = 0; l < half && half < n; l++) {                                            \
         const wide s = NAME(add)((wide){hi[l], lo[l]}, (wide){hi[l + half], lo[l + half]}); \
         hi[l] = s.hi, lo[l] = s.lo;                                                         \
     }
@@ -118,7 +119,7 @@ static inline void NAME(targets_start)(NAME(targets) * t, const xent_loss_args *
             NAME(numbers_at)(t, start, n);
             NAME(add_numbers)(t->hi, n, &lanes);
         }
-        sum = NAME(wide_total)(&lanes);
+        sum = NAME(wide_total)(&lanes, classes);
     }
     t->spread = wide_div(wide_mul((wide){eps, 0.0}, sum), (wide){(double)classes, 0.0});
 }
