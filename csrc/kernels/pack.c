@@ -7,7 +7,6 @@
 #define KERNEL_FILE "pack.c"
 #include "for_each_dtype.h"
 #else
-#include "half.h"
 #include "row.h"
 
 #ifndef XENT_PACK_C
@@ -18,9 +17,9 @@
 enum {
     XENT_PACKED = 32,
     XENT_PACK_NEAR = 32768,
-    XENT_PACK_FAR = 262144,
+    XENT_PACK_FAR = 524288,
     XENT_PACK_MOST = 1 << 22,
-    XENT_CLASSES_AHEAD = 16,
+    XENT_CLASSES_AHEAD = 32,
     XENT_PACK_ROWS = 256
 };
 
@@ -45,68 +44,29 @@ static row_run run_at(const xent_layout *layout, const xent_view *view, ptrdiff_
     if (!run.sideways && !run.joined) run.rows = 1;
     return run;
 }
+
+/* A class of rows that lie side by side is asked for some classes before it is taken: each is in a page of its own,
+ * where no processor looks ahead by itself. */
+static void ask_for(const char *p, const row_run *run, int in) {
+    const ptrdiff_t step = magnitude(run->step), each = !step ? run->rows : step < XENT_LINE ? XENT_LINE / step : 1;
+    for (ptrdiff_t r = 0; r < run->rows; r += each)
+        if (in)
+            __builtin_prefetch(p + r * run->step, 0, 2);
+        else
+            __builtin_prefetch(p + r * run->step, 1);
+}
 #endif
 
 static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
 
-/* COPY(step) for each of n numbers, `stride` bytes apart; the steps that compilers make vectors of are constants. */
-#define XENT_BY_STRIDE(COPY)     \
-    if (stride == SIZE)          \
-        COPY(SIZE);              \
-    else if (stride == 2 * SIZE) \
-        COPY(2 * SIZE);          \
-    else if (stride == -SIZE)    \
-        COPY(-SIZE);             \
-    else                         \
-        COPY(stride)
-
-/* n numbers of a view, `stride` bytes apart, from p on. */
-static void NAME(get_line)(const xent_view *view, const char *p, ptrdiff_t stride, ptrdiff_t n, REAL *restrict to) {
-    enum { SIZE = sizeof(REAL) };
-#define GET(STEP) \
-    for (ptrdiff_t i = 0; i < n; i++) memcpy(to + i, p + i * (STEP), SIZE)
-    if (sizeof(REAL) == 4 && is_half(view->type)) {
-        uint16_t few[XENT_SMALL_BLOCK];
-        for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
-            const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
-            if (stride == 2 && !view->swapped)
-                memcpy(few, p, (size_t)m * 2);
-            else
-                for (ptrdiff_t i = 0; i < m; i++) fetch(few + i, p + i * stride, 2, view->swapped);
-            line_from_half(view->type, few, (float *)(void *)(to + start), m);
-        }
-    } else if (view->swapped)
-        for (ptrdiff_t i = 0; i < n; i++) fetch(to + i, p + i * stride, SIZE, 1);
-    else
-        XENT_BY_STRIDE(GET);
-#undef GET
-}
-
-static void NAME(put_line)(const xent_view *view, char *p, ptrdiff_t stride, ptrdiff_t n, const REAL *restrict from) {
-    enum { SIZE = sizeof(REAL) };
-#define PUT(STEP) \
-    for (ptrdiff_t i = 0; i < n; i++) memcpy(p + i * (STEP), from + i, SIZE)
-    if (sizeof(REAL) == 4 && is_half(view->type)) {
-        uint16_t few[XENT_SMALL_BLOCK];
-        for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
-            const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
-            line_to_half(view->type, (const float *)(const void *)(from + start), few, m);
-            if (stride == 2)
-                memcpy(p, few, (size_t)m * 2);
-            else
-                for (ptrdiff_t i = 0; i < m; i++) memcpy(p + i * stride, few + i, 2);
-        }
-    } else
-        XENT_BY_STRIDE(PUT);
-#undef PUT
-}
-#undef XENT_BY_STRIDE
+#include "lines.h"
 
 /* The scratch that rows are packed into: `stride` numbers from row to row. */
 typedef struct {
     REAL *rows;
     ptrdiff_t stride, n;
     int neighbours; /* the rows lie side by side */
+    int past;       /* results go past the cache */
     void *memory;
 } NAME(pack);
 
@@ -140,25 +100,16 @@ static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view
                                 NAME(pack) * pack, ptrdiff_t row, int in) {
     const ptrdiff_t classes = layout->classes;
     const int in_place = view->type == NAME(own_type) && !view->swapped && run->step == (ptrdiff_t)sizeof(REAL);
+    const int past = !in && pack->past && magnitude(run->step) == SIZE_OF[view->type];
     REAL few[NAME(SQUARE)][XENT_PACK_ROWS], *lines[NAME(SQUARE)];
     for (ptrdiff_t c = 0; c < classes; c += NAME(SQUARE)) {
         const int n = classes - c < NAME(SQUARE) ? (int)(classes - c) : NAME(SQUARE);
         char *places[NAME(SQUARE)];
-        /* Each class is in a page of its own, where no processor looks ahead by itself. */
-        for (ptrdiff_t ahead = c + XENT_CLASSES_AHEAD; ahead < c + XENT_CLASSES_AHEAD + n && ahead < classes; ahead++) {
-            const char *p = element_of(layout, view, first, ahead);
-            const ptrdiff_t each = !run->step                         ? run->rows
-                                   : magnitude(run->step) < XENT_LINE ? XENT_LINE / magnitude(run->step)
-                                                                      : 1;
-            for (ptrdiff_t r = 0; r < run->rows; r += each)
-                if (in)
-                    __builtin_prefetch(p + r * run->step, 0, 2);
-                else
-                    __builtin_prefetch(p + r * run->step, 1);
-        }
+        for (ptrdiff_t ahead = c + XENT_CLASSES_AHEAD; ahead < c + XENT_CLASSES_AHEAD + n && ahead < classes; ahead++)
+            if (!past) ask_for(element_of(layout, view, first, ahead), run, in);
         for (int i = 0; i < n; i++) {
             places[i] = element_of(layout, view, first, c + i);
-            const int plain = in_place && (uintptr_t)places[i] % sizeof(REAL) == 0;
+            const int plain = in_place && !past && (uintptr_t)places[i] % sizeof(REAL) == 0;
             lines[i] = plain ? (REAL *)(void *)places[i] : few[i];
             if (in && !plain) NAME(get_line)(view, places[i], run->step, run->rows, few[i]);
         }
@@ -167,7 +118,7 @@ static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view
         else
             NAME(pack_to_lines)(lines, n, run->rows, pack, row, c);
         for (int i = 0; i < n && !in; i++)
-            if (lines[i] == few[i]) NAME(put_line)(view, places[i], run->step, run->rows, few[i]);
+            if (lines[i] == few[i]) NAME(put_line)(view, places[i], run->step, run->rows, few[i], past);
     }
 }
 
@@ -189,21 +140,24 @@ static void NAME(move_rows)(const xent_layout *layout, const xent_view *view, pt
             if (in)
                 NAME(get_line)(view, p, stride, length, packed + c);
             else
-                NAME(put_line)(view, p, stride, length, packed + c);
+                NAME(put_line)(view, p, stride, length, packed + c, pack->past);
         }
         at += run.rows;
     }
 }
 
 /* Room for some rows, whole groups of them; 0 where there is none. */
-static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const xent_view *view, ptrdiff_t rows,
-                            ptrdiff_t group) {
+static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const xent_view *x, const xent_view *out,
+                            ptrdiff_t rows, ptrdiff_t group) {
+    const xent_view *view = x->direct ? out : x;
     const ptrdiff_t size = layout->classes * (ptrdiff_t)sizeof(REAL),
                     step = layout->n_batch ? view->batch_stride[layout->n_batch - 1] : 0;
     pack->neighbours = layout->n_class && magnitude(step) < magnitude(view->class_stride[layout->n_class - 1]);
     ptrdiff_t n = (pack->neighbours ? XENT_PACK_FAR : XENT_PACK_NEAR) / (size ? size : 1);
     if (pack->neighbours && n < XENT_PACKED)
         n = XENT_PACKED * size <= XENT_PACK_MOST ? XENT_PACKED : XENT_PACK_MOST / size;
+    pack->past = out && out->data != x->data &&
+                 layout->rows >= XENT_STREAM_BYTES / (ptrdiff_t)sizeof(REAL) / (layout->classes ? layout->classes : 1);
     n = n > XENT_PACK_ROWS ? XENT_PACK_ROWS : n < 1 ? 1 : n;
     n = (n + group - 1) / group * group;
     pack->n = n < rows ? n : rows;
@@ -235,7 +189,7 @@ void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
     xent_loss_args inner = *a;
     NAME(pack) pack;
     inner.group_rows = a->packed_runs ? a->group_rows : 0;
-    if (!NAME(pack_start)(&pack, a->layout, a->logits->direct ? a->grad : a->logits, last - first, a->group_rows)) {
+    if (!NAME(pack_start)(&pack, a->layout, a->logits, a->grad, last - first, a->group_rows)) {
         atomic_store(a->failed, 1);
         return;
     }
@@ -250,6 +204,7 @@ void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
             a->packed(&inner, first + at, first + (n - at < step ? n : at + step), group + at / a->group_rows);
         if (out) NAME(move_rows)(a->layout, a->grad, first, n, &pack, 0);
     }
+    if (pack.past) stream_end();
     free(pack.memory);
 }
 
@@ -258,7 +213,7 @@ void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t
     const int out = a->out && !a->out->direct;
     xent_reduce_args inner = *a;
     NAME(pack) pack;
-    if (!NAME(pack_start)(&pack, a->layout, a->x->direct ? a->out : a->x, last - first, 1)) {
+    if (!NAME(pack_start)(&pack, a->layout, a->x, a->out, last - first, 1)) {
         atomic_store(a->failed, 1);
         return;
     }
@@ -271,6 +226,7 @@ void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t
         a->packed(&inner, first, first + n);
         if (out) NAME(move_rows)(a->layout, a->out, first, n, &pack, 0);
     }
+    if (pack.past) stream_end();
     free(pack.memory);
 }
 #endif
