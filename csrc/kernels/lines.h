@@ -21,8 +21,7 @@ XENT_INLINE void NAME(reverse)(const char *from, char *to, ptrdiff_t n) {
     enum { SIZE = sizeof(REAL) };
     ptrdiff_t i = 0;
 #ifdef XENT_SHUFFLES
-    for (; i + NAME(QUAD) <= n; i += NAME(QUAD))
-        NAME(reversed)(from + i * SIZE, to + (n - i - NAME(QUAD)) * SIZE);
+    for (; i + NAME(QUAD) <= n; i += NAME(QUAD)) NAME(reversed)(from + i * SIZE, to + (n - i - NAME(QUAD)) * SIZE);
 #endif
     for (; i < n; i++) memcpy(to + (n - 1 - i) * SIZE, from + i * SIZE, SIZE);
 }

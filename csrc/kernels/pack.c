@@ -15,10 +15,10 @@
  * two lines of float32, if that is more and stays under XENT_PACK_MOST bytes; where classes are neighbours, as many as stay
  * in the first-level cache. One row at least, whatever its length, which only 16 bits leave open. */
 enum {
-    XENT_PACKED = 32,
+    XENT_PACKED = 64,
     XENT_PACK_NEAR = 32768,
     XENT_PACK_FAR = 524288,
-    XENT_PACK_MOST = 1 << 22,
+    XENT_PACK_MOST = 1 << 23,
     XENT_CLASSES_AHEAD = 32,
     XENT_PACK_ROWS = 256
 };
@@ -70,29 +70,30 @@ typedef struct {
     void *memory;
 } NAME(pack);
 
-/* A square of the pack, rows r .. and classes c .., as lines of classes: lines[i] is that of class c + i. */
-XENT_INLINE void NAME(lines_to_pack)(REAL *const *lines, int n, ptrdiff_t rows, NAME(pack) * pack, ptrdiff_t row,
-                                     ptrdiff_t c) {
-    REAL *to = pack->rows + row * pack->stride + c;
+/* So many classes are turned at once. */
+enum { NAME(TURNED) = 2 * NAME(SQUARE) };
+
+/* n classes of `rows` rows, as lines of classes: lines[i] is that of the i-th, packed row r begins at to + r stride. */
+XENT_INLINE void NAME(lines_to_pack)(REAL *const *lines, int n, ptrdiff_t rows, REAL *to, ptrdiff_t stride) {
     ptrdiff_t r = 0;
 #ifdef XENT_SHUFFLES
-    for (; n == NAME(SQUARE) && r + n <= rows; r += n)
-        NAME(square)((const REAL *const *)lines, r, to + r * pack->stride, pack->stride);
+    for (; n == NAME(TURNED) && r + NAME(SQUARE) <= rows; r += NAME(SQUARE))
+        for (int i = 0; i < NAME(TURNED); i += NAME(SQUARE))
+            NAME(square)((const REAL *const *)lines + i, r, to + r * stride + i, stride);
 #endif
     for (; r < rows; r++)
-        for (int i = 0; i < n; i++) to[r * pack->stride + i] = lines[i][r];
+        for (int i = 0; i < n; i++) to[r * stride + i] = lines[i][r];
 }
 
-XENT_INLINE void NAME(pack_to_lines)(REAL *const *lines, int n, ptrdiff_t rows, const NAME(pack) * pack, ptrdiff_t row,
-                                     ptrdiff_t c) {
-    const REAL *from = pack->rows + row * pack->stride + c;
+XENT_INLINE void NAME(pack_to_lines)(REAL *const *lines, int n, ptrdiff_t rows, const REAL *from, ptrdiff_t stride) {
     ptrdiff_t r = 0;
 #ifdef XENT_SHUFFLES
-    for (; n == NAME(SQUARE) && r + n <= rows; r += n)
-        NAME(square_back)(from + r * pack->stride, pack->stride, lines, r);
+    for (; n == NAME(TURNED) && r + NAME(SQUARE) <= rows; r += NAME(SQUARE))
+        for (int i = 0; i < NAME(TURNED); i += NAME(SQUARE))
+            NAME(square_back)(from + r * stride + i, stride, lines + i, r);
 #endif
     for (; r < rows; r++)
-        for (int i = 0; i < n; i++) lines[i][r] = from[r * pack->stride + i];
+        for (int i = 0; i < n; i++) lines[i][r] = from[r * stride + i];
 }
 
 /* A run of rows that lie side by side, `in` to the pack or from there, a class of all of them at once. */
@@ -101,10 +102,11 @@ static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view
     const ptrdiff_t classes = layout->classes;
     const int in_place = view->type == NAME(own_type) && !view->swapped && run->step == (ptrdiff_t)sizeof(REAL);
     const int past = !in && pack->past && magnitude(run->step) == SIZE_OF[view->type];
-    REAL few[NAME(SQUARE)][XENT_PACK_ROWS], *lines[NAME(SQUARE)];
-    for (ptrdiff_t c = 0; c < classes; c += NAME(SQUARE)) {
-        const int n = classes - c < NAME(SQUARE) ? (int)(classes - c) : NAME(SQUARE);
-        char *places[NAME(SQUARE)];
+    REAL few[NAME(TURNED)][XENT_PACK_ROWS], *lines[NAME(TURNED)];
+    for (ptrdiff_t c = 0; c < classes; c += NAME(TURNED)) {
+        const int n = classes - c < NAME(TURNED) ? (int)(classes - c) : NAME(TURNED);
+        REAL *packed = pack->rows + row * pack->stride + c;
+        char *places[NAME(TURNED)];
         for (ptrdiff_t ahead = c + XENT_CLASSES_AHEAD; ahead < c + XENT_CLASSES_AHEAD + n && ahead < classes; ahead++)
             if (!past) ask_for(element_of(layout, view, first, ahead), run, in);
         for (int i = 0; i < n; i++) {
@@ -114,9 +116,9 @@ static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view
             if (in && !plain) NAME(get_line)(view, places[i], run->step, run->rows, few[i]);
         }
         if (in)
-            NAME(lines_to_pack)(lines, n, run->rows, pack, row, c);
+            NAME(lines_to_pack)(lines, n, run->rows, packed, pack->stride);
         else
-            NAME(pack_to_lines)(lines, n, run->rows, pack, row, c);
+            NAME(pack_to_lines)(lines, n, run->rows, packed, pack->stride);
         for (int i = 0; i < n && !in; i++)
             if (lines[i] == few[i]) NAME(put_line)(view, places[i], run->step, run->rows, few[i], past);
     }
@@ -161,9 +163,9 @@ static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const 
     n = n > XENT_PACK_ROWS ? XENT_PACK_ROWS : n < 1 ? 1 : n;
     n = (n + group - 1) / group * group;
     pack->n = n < rows ? n : rows;
-    pack->stride = layout->classes > XENT_NARROW ? whole_groups(layout->classes) : layout->classes;
-    if (pack->stride * (ptrdiff_t)sizeof(REAL) % 4096 == 0)
-        pack->stride += XENT_LANES; /* not all rows in one set of a cache */
+    pack->stride = layout->classes;
+    if (layout->classes > XENT_NARROW) /* an odd number of lines, so that rows take turns in the sets of a cache */
+        pack->stride = whole_groups(layout->classes) + XENT_LINE / (ptrdiff_t)sizeof(REAL);
     pack->memory = malloc((size_t)(pack->n * pack->stride) * sizeof(REAL) + XENT_LINE);
     pack->rows = pack->memory ? (REAL *)(void *)((char *)pack->memory + -(uintptr_t)pack->memory % XENT_LINE) : NULL;
     return pack->memory != NULL;
@@ -175,11 +177,18 @@ static xent_view NAME(view_of_pack)(const NAME(pack) * pack, const xent_layout *
                                     ptrdiff_t first) {
     const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
     xent_view view = plain_rows(layout, pack->rows, NAME(own_type), size, pack->stride * size, first);
-    if (!layout->n_class || !layout->n_batch || pack->neighbours) return view;
-    const ptrdiff_t step = from->class_stride[layout->n_class - 1];
-    view.next_step = step * XENT_LANES, view.next_row = from->batch_stride[layout->n_batch - 1];
-    view.next = row_of(layout, from, first + pack->n) - first * view.next_row;
-    if (step < 0) view.next += step * (XENT_LANES - 1);
+    view.first = first, view.pairs = 1;
+    if (!layout->n_class || !layout->n_batch) return view;
+    const ptrdiff_t step = from->class_stride[layout->n_class - 1], row = from->batch_stride[layout->n_batch - 1];
+    view.next = row_of(layout, from, first + pack->n);
+    if (pack->neighbours) {
+        view.pairs = (pack->n * magnitude(row) + 2 * XENT_LINE - 1) / (2 * XENT_LINE);
+        if (row < 0) view.next += row * (pack->n - 1);
+        view.next_step = step, view.next_row = layout->classes / XENT_LANES * step;
+    } else {
+        view.next_step = step * XENT_LANES, view.next_row = row;
+        if (step < 0) view.next += step * (XENT_LANES - 1);
+    }
     return view;
 }
 
