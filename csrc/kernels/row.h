@@ -131,11 +131,11 @@ XENT_INLINE const REAL *NAME(logits_at)(NAME(sweeper) * w, char *row, ptrdiff_t 
 XENT_INLINE look_ahead NAME(ahead_of)(const NAME(sweeper) * w, int r, const REAL *x, ptrdiff_t start) {
     const ptrdiff_t group = XENT_LANES * (ptrdiff_t)sizeof(REAL);
     const xent_view *v = w->x;
-    const ptrdiff_t at = w->first + r - v->first;
-    if (v->next)
-        return (look_ahead){v->next + at / v->pairs * v->next_row + at % v->pairs * (2 * XENT_LINE) +
-                                start / XENT_LANES * v->next_step,
-                            v->next_step, 1};
+    if (v->next) {
+        const ptrdiff_t at = w->first + r - v->first, groups = start / XENT_LANES;
+        const char *next = v->next + at / v->pairs * v->next_row + at % v->pairs * (2 * XENT_LINE);
+        return (look_ahead){next + groups * v->next_step, v->next_step, 1};
+    }
     return (look_ahead){(const char *)x + w->ahead, group, 0};
 }
 
