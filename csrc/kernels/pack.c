@@ -14,9 +14,9 @@
 /* Of rows that are neighbours in memory as many are packed at a time as stay in the second-level cache beside the next, or
  * XENT_PACKED, four lines of float32, if that is more and stays under XENT_PACK_MOST bytes; where classes are neighbours, as
  * many as stay in the first-level cache. One row at least, whatever its length, which only 16 bits leave open. Loss and
- * gradient by contiguous rows, two threads: 1000 x 8192, axis 0, packs of 128, 256, 512 KiB: 4.2, 2.9, 2.0; 32000 x 1024,
- * packs of 16, 32, 64 rows: 9.3, 6.2, 4.8. Packs of 8 to 64 KiB of rows one by one, classes asked for 16 or 32 ahead: the
- * same. */
+ * gradient by contiguous rows, two threads, each pair in one run: 1000 x 8192, axis 0, packs of 512 KiB 2.0, of 256 2.6 (384
+ * and 768, in another: as 512); 32000 x 1024, 64 rows 4.8, 32 rows 6.0; 32 rows 6.8, 16 rows 9.3. Packs of 8 to 64 KiB of
+ * rows one by one: the same. */
 enum {
     XENT_PACKED = 64,
     XENT_PACK_NEAR = 32768,
@@ -73,8 +73,8 @@ typedef struct {
     void *memory;
 } NAME(pack);
 
-/* So many classes are turned at once: 8 of float32. With 4, 1000 x 8192 takes 1.97 where it takes 1.79; with 16, those a
- * power of two apart push each other out of the first-level cache: 2.0, and 2.9 for 1000 x 1024 that take 2.2. */
+/* So many classes are turned at once: 8 of float32. With 4, 1000 x 8192 takes 1.97 where it takes 1.79; with 16,
+ * 2.0, and 1000 x 1024 takes 2.9 where it takes 2.2. */
 enum { NAME(TURNED) = 2 * NAME(SQUARE) };
 
 /* n classes of `rows` rows, as lines of classes: lines[i] is that of the i-th, packed row r begins at to + r stride. */
