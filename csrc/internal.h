@@ -19,9 +19,10 @@ typedef struct {
     int swapped;
     int direct; /* classes lie side by side, aligned, in native order: C may use a plain pointer */
     ptrdiff_t batch_stride[XENT_MAX_DIMS], class_stride[XENT_MAX_DIMS];
-    /* Of packed rows: while lanes g of a row are summed, next + row next_row + g next_step is to be asked for. */
+    /* Of packed rows: while lanes g of row first + r are summed, next + (r / pairs) next_row + r % pairs lines by two + g
+     * next_step is to be asked for. */
     const char *next;
-    ptrdiff_t next_row, next_step;
+    ptrdiff_t first, pairs, next_row, next_step;
 } xent_view;
 
 typedef struct xent_reduce_args xent_reduce_args;

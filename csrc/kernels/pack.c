@@ -1,26 +1,28 @@
 /* Rows that cannot be worked on where they are: another axis than the last, any strides, another byte order, float16 and
  * bfloat16. Some of them at a time are packed into a scratch of the thread's own, as plain rows; the kernel works there,
- * in place, as it would on any rows; what it leaves is put where it belongs. So each number is read and written once, by
- * whole lines where rows are neighbours: squares of four by four are turned by shuffles on the way.
+ * in place, as it would on any rows; what it leaves is put where it belongs, large results past the cache. So each number
+ * is read and written once, by whole lines where rows are neighbours: squares are turned by shuffles on the way.
  */
 #ifndef REAL
 #define KERNEL_FILE "pack.c"
 #include "for_each_dtype.h"
 #else
-#include "half.h"
 #include "row.h"
 
 #ifndef XENT_PACK_C
 #define XENT_PACK_C
-/* Of rows that are neighbours in memory as many are packed at a time as stay in the second-level cache, or XENT_PACKED,
- * two lines of float32, if that is more and stays under XENT_PACK_MOST bytes; where classes are neighbours, as many as stay
- * in the first-level cache. One row at least, whatever its length, which only 16 bits leave open. */
+/* Of rows that are neighbours in memory as many are packed at a time as stay in the second-level cache beside the next, or
+ * XENT_PACKED, four lines of float32, if that is more and stays under XENT_PACK_MOST bytes; where classes are neighbours, as
+ * many as stay in the first-level cache. One row at least, whatever its length, which only 16 bits leave open. Loss and
+ * gradient by contiguous rows, two threads, each pair in one run: 1000 x 8192, axis 0, packs of 512 KiB 2.0, of 256 2.6 (384
+ * and 768, in another: as 512); 32000 x 1024, 64 rows 4.8, 32 rows 6.0; 32 rows 6.8, 16 rows 9.3. Packs of 8 to 64 KiB of
+ * rows one by one: the same. */
 enum {
-    XENT_PACKED = 32,
+    XENT_PACKED = 64,
     XENT_PACK_NEAR = 32768,
-    XENT_PACK_FAR = 262144,
-    XENT_PACK_MOST = 1 << 22,
-    XENT_CLASSES_AHEAD = 16,
+    XENT_PACK_FAR = 524288,
+    XENT_PACK_MOST = 1 << 23,
+    XENT_CLASSES_AHEAD = 32,
     XENT_PACK_ROWS = 256
 };
 
@@ -45,94 +47,57 @@ static row_run run_at(const xent_layout *layout, const xent_view *view, ptrdiff_
     if (!run.sideways && !run.joined) run.rows = 1;
     return run;
 }
+
+/* A class of rows that lie side by side is asked for some classes before it is taken: each is in a page of its own,
+ * where no processor looks ahead by itself. */
+static void ask_for(const char *p, const row_run *run, int in) {
+    const ptrdiff_t step = magnitude(run->step), each = !step ? run->rows : step < XENT_LINE ? XENT_LINE / step : 1;
+    for (ptrdiff_t r = 0; r < run->rows; r += each)
+        if (in)
+            __builtin_prefetch(p + r * run->step, 0, 2);
+        else
+            __builtin_prefetch(p + r * run->step, 1);
+}
 #endif
 
 static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
 
-/* COPY(step) for each of n numbers, `stride` bytes apart; the steps that compilers make vectors of are constants. */
-#define XENT_BY_STRIDE(COPY)     \
-    if (stride == SIZE)          \
-        COPY(SIZE);              \
-    else if (stride == 2 * SIZE) \
-        COPY(2 * SIZE);          \
-    else if (stride == -SIZE)    \
-        COPY(-SIZE);             \
-    else                         \
-        COPY(stride)
-
-/* n numbers of a view, `stride` bytes apart, from p on. */
-static void NAME(get_line)(const xent_view *view, const char *p, ptrdiff_t stride, ptrdiff_t n, REAL *restrict to) {
-    enum { SIZE = sizeof(REAL) };
-#define GET(STEP) \
-    for (ptrdiff_t i = 0; i < n; i++) memcpy(to + i, p + i * (STEP), SIZE)
-    if (sizeof(REAL) == 4 && is_half(view->type)) {
-        uint16_t few[XENT_SMALL_BLOCK];
-        for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
-            const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
-            if (stride == 2 && !view->swapped)
-                memcpy(few, p, (size_t)m * 2);
-            else
-                for (ptrdiff_t i = 0; i < m; i++) fetch(few + i, p + i * stride, 2, view->swapped);
-            line_from_half(view->type, few, (float *)(void *)(to + start), m);
-        }
-    } else if (view->swapped)
-        for (ptrdiff_t i = 0; i < n; i++) fetch(to + i, p + i * stride, SIZE, 1);
-    else
-        XENT_BY_STRIDE(GET);
-#undef GET
-}
-
-static void NAME(put_line)(const xent_view *view, char *p, ptrdiff_t stride, ptrdiff_t n, const REAL *restrict from) {
-    enum { SIZE = sizeof(REAL) };
-#define PUT(STEP) \
-    for (ptrdiff_t i = 0; i < n; i++) memcpy(p + i * (STEP), from + i, SIZE)
-    if (sizeof(REAL) == 4 && is_half(view->type)) {
-        uint16_t few[XENT_SMALL_BLOCK];
-        for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
-            const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
-            line_to_half(view->type, (const float *)(const void *)(from + start), few, m);
-            if (stride == 2)
-                memcpy(p, few, (size_t)m * 2);
-            else
-                for (ptrdiff_t i = 0; i < m; i++) memcpy(p + i * stride, few + i, 2);
-        }
-    } else
-        XENT_BY_STRIDE(PUT);
-#undef PUT
-}
-#undef XENT_BY_STRIDE
+#include "lines.h"
 
 /* The scratch that rows are packed into: `stride` numbers from row to row. */
 typedef struct {
     REAL *rows;
     ptrdiff_t stride, n;
     int neighbours; /* the rows lie side by side */
+    int past;       /* results go past the cache */
     void *memory;
 } NAME(pack);
 
-/* A square of the pack, rows r .. and classes c .., as lines of classes: lines[i] is that of class c + i. */
-XENT_INLINE void NAME(lines_to_pack)(REAL *const *lines, int n, ptrdiff_t rows, NAME(pack) * pack, ptrdiff_t row,
-                                     ptrdiff_t c) {
-    REAL *to = pack->rows + row * pack->stride + c;
+/* So many classes are turned at once: 8 of float32. With 4, 1000 x 8192 takes 1.97 where it takes 1.79; with 16,
+ * 2.0, and 1000 x 1024 takes 2.9 where it takes 2.2. */
+enum { NAME(TURNED) = 2 * NAME(SQUARE) };
+
+/* n classes of `rows` rows, as lines of classes: lines[i] is that of the i-th, packed row r begins at to + r stride. */
+XENT_INLINE void NAME(lines_to_pack)(REAL *const *lines, int n, ptrdiff_t rows, REAL *to, ptrdiff_t stride) {
     ptrdiff_t r = 0;
 #ifdef XENT_SHUFFLES
-    for (; n == NAME(SQUARE) && r + n <= rows; r += n)
-        NAME(square)((const REAL *const *)lines, r, to + r * pack->stride, pack->stride);
+    for (; n == NAME(TURNED) && r + NAME(SQUARE) <= rows; r += NAME(SQUARE))
+        for (int i = 0; i < NAME(TURNED); i += NAME(SQUARE))
+            NAME(square)((const REAL *const *)lines + i, r, to + r * stride + i, stride);
 #endif
     for (; r < rows; r++)
-        for (int i = 0; i < n; i++) to[r * pack->stride + i] = lines[i][r];
+        for (int i = 0; i < n; i++) to[r * stride + i] = lines[i][r];
 }
 
-XENT_INLINE void NAME(pack_to_lines)(REAL *const *lines, int n, ptrdiff_t rows, const NAME(pack) * pack, ptrdiff_t row,
-                                     ptrdiff_t c) {
-    const REAL *from = pack->rows + row * pack->stride + c;
+XENT_INLINE void NAME(pack_to_lines)(REAL *const *lines, int n, ptrdiff_t rows, const REAL *from, ptrdiff_t stride) {
     ptrdiff_t r = 0;
 #ifdef XENT_SHUFFLES
-    for (; n == NAME(SQUARE) && r + n <= rows; r += n)
-        NAME(square_back)(from + r * pack->stride, pack->stride, lines, r);
+    for (; n == NAME(TURNED) && r + NAME(SQUARE) <= rows; r += NAME(SQUARE))
+        for (int i = 0; i < NAME(TURNED); i += NAME(SQUARE))
+            NAME(square_back)(from + r * stride + i, stride, lines + i, r);
 #endif
     for (; r < rows; r++)
-        for (int i = 0; i < n; i++) lines[i][r] = from[r * pack->stride + i];
+        for (int i = 0; i < n; i++) lines[i][r] = from[r * stride + i];
 }
 
 /* A run of rows that lie side by side, `in` to the pack or from there, a class of all of them at once. */
@@ -140,34 +105,26 @@ static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view
                                 NAME(pack) * pack, ptrdiff_t row, int in) {
     const ptrdiff_t classes = layout->classes;
     const int in_place = view->type == NAME(own_type) && !view->swapped && run->step == (ptrdiff_t)sizeof(REAL);
-    REAL few[NAME(SQUARE)][XENT_PACK_ROWS], *lines[NAME(SQUARE)];
-    for (ptrdiff_t c = 0; c < classes; c += NAME(SQUARE)) {
-        const int n = classes - c < NAME(SQUARE) ? (int)(classes - c) : NAME(SQUARE);
-        char *places[NAME(SQUARE)];
-        /* Each class is in a page of its own, where no processor looks ahead by itself. */
-        for (ptrdiff_t ahead = c + XENT_CLASSES_AHEAD; ahead < c + XENT_CLASSES_AHEAD + n && ahead < classes; ahead++) {
-            const char *p = element_of(layout, view, first, ahead);
-            const ptrdiff_t each = !run->step                         ? run->rows
-                                   : magnitude(run->step) < XENT_LINE ? XENT_LINE / magnitude(run->step)
-                                                                      : 1;
-            for (ptrdiff_t r = 0; r < run->rows; r += each)
-                if (in)
-                    __builtin_prefetch(p + r * run->step, 0, 2);
-                else
-                    __builtin_prefetch(p + r * run->step, 1);
-        }
+    const int past = !in && pack->past && magnitude(run->step) == SIZE_OF[view->type];
+    REAL few[NAME(TURNED)][XENT_PACK_ROWS], *lines[NAME(TURNED)];
+    for (ptrdiff_t c = 0; c < classes; c += NAME(TURNED)) {
+        const int n = classes - c < NAME(TURNED) ? (int)(classes - c) : NAME(TURNED);
+        REAL *packed = pack->rows + row * pack->stride + c;
+        char *places[NAME(TURNED)];
+        for (ptrdiff_t ahead = c + XENT_CLASSES_AHEAD; ahead < c + XENT_CLASSES_AHEAD + n && ahead < classes; ahead++)
+            if (!past) ask_for(element_of(layout, view, first, ahead), run, in);
         for (int i = 0; i < n; i++) {
             places[i] = element_of(layout, view, first, c + i);
-            const int plain = in_place && (uintptr_t)places[i] % sizeof(REAL) == 0;
+            const int plain = in_place && !past && (uintptr_t)places[i] % sizeof(REAL) == 0;
             lines[i] = plain ? (REAL *)(void *)places[i] : few[i];
             if (in && !plain) NAME(get_line)(view, places[i], run->step, run->rows, few[i]);
         }
         if (in)
-            NAME(lines_to_pack)(lines, n, run->rows, pack, row, c);
+            NAME(lines_to_pack)(lines, n, run->rows, packed, pack->stride);
         else
-            NAME(pack_to_lines)(lines, n, run->rows, pack, row, c);
+            NAME(pack_to_lines)(lines, n, run->rows, packed, pack->stride);
         for (int i = 0; i < n && !in; i++)
-            if (lines[i] == few[i]) NAME(put_line)(view, places[i], run->step, run->rows, few[i]);
+            if (lines[i] == few[i]) NAME(put_line)(view, places[i], run->step, run->rows, few[i], past);
     }
 }
 
@@ -189,27 +146,30 @@ static void NAME(move_rows)(const xent_layout *layout, const xent_view *view, pt
             if (in)
                 NAME(get_line)(view, p, stride, length, packed + c);
             else
-                NAME(put_line)(view, p, stride, length, packed + c);
+                NAME(put_line)(view, p, stride, length, packed + c, pack->past);
         }
         at += run.rows;
     }
 }
 
 /* Room for some rows, whole groups of them; 0 where there is none. */
-static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const xent_view *view, ptrdiff_t rows,
-                            ptrdiff_t group) {
+static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const xent_view *x, const xent_view *out,
+                            ptrdiff_t rows, ptrdiff_t group) {
+    const xent_view *view = x->direct ? out : x;
     const ptrdiff_t size = layout->classes * (ptrdiff_t)sizeof(REAL),
                     step = layout->n_batch ? view->batch_stride[layout->n_batch - 1] : 0;
     pack->neighbours = layout->n_class && magnitude(step) < magnitude(view->class_stride[layout->n_class - 1]);
     ptrdiff_t n = (pack->neighbours ? XENT_PACK_FAR : XENT_PACK_NEAR) / (size ? size : 1);
     if (pack->neighbours && n < XENT_PACKED)
         n = XENT_PACKED * size <= XENT_PACK_MOST ? XENT_PACKED : XENT_PACK_MOST / size;
+    pack->past = out && out->data != x->data &&
+                 layout->rows >= XENT_STREAM_BYTES / (ptrdiff_t)sizeof(REAL) / (layout->classes ? layout->classes : 1);
     n = n > XENT_PACK_ROWS ? XENT_PACK_ROWS : n < 1 ? 1 : n;
     n = (n + group - 1) / group * group;
     pack->n = n < rows ? n : rows;
-    pack->stride = layout->classes > XENT_NARROW ? whole_groups(layout->classes) : layout->classes;
-    if (pack->stride * (ptrdiff_t)sizeof(REAL) % 4096 == 0)
-        pack->stride += XENT_LANES; /* not all rows in one set of a cache */
+    pack->stride = layout->classes;
+    if (layout->classes > XENT_NARROW) /* an odd number of lines, so that rows take turns in the sets of a cache */
+        pack->stride = whole_groups(layout->classes) + XENT_LINE / (ptrdiff_t)sizeof(REAL);
     pack->memory = malloc((size_t)(pack->n * pack->stride) * sizeof(REAL) + XENT_LINE);
     pack->rows = pack->memory ? (REAL *)(void *)((char *)pack->memory + -(uintptr_t)pack->memory % XENT_LINE) : NULL;
     return pack->memory != NULL;
@@ -221,11 +181,19 @@ static xent_view NAME(view_of_pack)(const NAME(pack) * pack, const xent_layout *
                                     ptrdiff_t first) {
     const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
     xent_view view = plain_rows(layout, pack->rows, NAME(own_type), size, pack->stride * size, first);
-    if (!layout->n_class || !layout->n_batch || pack->neighbours) return view;
-    const ptrdiff_t step = from->class_stride[layout->n_class - 1];
-    view.next_step = step * XENT_LANES, view.next_row = from->batch_stride[layout->n_batch - 1];
-    view.next = row_of(layout, from, first + pack->n) - first * view.next_row;
-    if (step < 0) view.next += step * (XENT_LANES - 1);
+    view.first = first, view.pairs = 1;
+    if (!layout->n_class || !layout->n_batch) return view;
+    const ptrdiff_t step = from->class_stride[layout->n_class - 1], row = from->batch_stride[layout->n_batch - 1];
+    if (pack->neighbours && (!row || magnitude(row) > XENT_LINE)) return view;
+    view.next = row_of(layout, from, first + pack->n);
+    if (pack->neighbours) {
+        view.pairs = (pack->n * magnitude(row) - 1) / (2 * XENT_LINE) + 1;
+        if (row < 0) view.next += row * (pack->n - 1);
+        view.next_step = step, view.next_row = layout->classes / XENT_LANES * step;
+    } else {
+        view.next_step = step * XENT_LANES, view.next_row = row;
+        if (step < 0) view.next += step * (XENT_LANES - 1);
+    }
     return view;
 }
 
@@ -235,7 +203,7 @@ void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
     xent_loss_args inner = *a;
     NAME(pack) pack;
     inner.group_rows = a->packed_runs ? a->group_rows : 0;
-    if (!NAME(pack_start)(&pack, a->layout, a->logits->direct ? a->grad : a->logits, last - first, a->group_rows)) {
+    if (!NAME(pack_start)(&pack, a->layout, a->logits, a->grad, last - first, a->group_rows)) {
         atomic_store(a->failed, 1);
         return;
     }
@@ -250,6 +218,7 @@ void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
             a->packed(&inner, first + at, first + (n - at < step ? n : at + step), group + at / a->group_rows);
         if (out) NAME(move_rows)(a->layout, a->grad, first, n, &pack, 0);
     }
+    if (pack.past) stream_end();
     free(pack.memory);
 }
 
@@ -258,7 +227,7 @@ void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t
     const int out = a->out && !a->out->direct;
     xent_reduce_args inner = *a;
     NAME(pack) pack;
-    if (!NAME(pack_start)(&pack, a->layout, a->x->direct ? a->out : a->x, last - first, 1)) {
+    if (!NAME(pack_start)(&pack, a->layout, a->x, a->out, last - first, 1)) {
         atomic_store(a->failed, 1);
         return;
     }
@@ -271,6 +240,7 @@ void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t
         a->packed(&inner, first, first + n);
         if (out) NAME(move_rows)(a->layout, a->out, first, n, &pack, 0);
     }
+    if (pack.past) stream_end();
     free(pack.memory);
 }
 #endif

@@ -130,10 +130,13 @@ XENT_INLINE const REAL *NAME(logits_at)(NAME(sweeper) * w, char *row, ptrdiff_t 
  * in rows of one block as many rows later as that makes. */
 XENT_INLINE look_ahead NAME(ahead_of)(const NAME(sweeper) * w, int r, const REAL *x, ptrdiff_t start) {
     const ptrdiff_t group = XENT_LANES * (ptrdiff_t)sizeof(REAL);
-    if (w->x->next)
-        return (look_ahead){w->x->next + (w->first + r) * w->x->next_row + start / XENT_LANES * w->x->next_step,
-                            w->x->next_step};
-    return (look_ahead){(const char *)x + w->ahead, group};
+    const xent_view *v = w->x;
+    if (v->next) {
+        const ptrdiff_t at = w->first + r - v->first, groups = start / XENT_LANES;
+        const char *next = v->next + at / v->pairs * v->next_row + at % v->pairs * (2 * XENT_LINE);
+        return (look_ahead){next + groups * v->next_step, v->next_step, 1};
+    }
+    return (look_ahead){(const char *)x + w->ahead, group, 0};
 }
 
 /* Sum row r of those found; its terms, unscaled, go to its row of the output (NULL: nowhere), their scales to w->blocks. */

@@ -17,7 +17,13 @@
 
 #ifndef XENT_ROWSUM_H
 #define XENT_ROWSUM_H
-enum { SUM_ONLY, SUM_STORE, SUM_KEEP /* stored where they stay in the cache */, SUM_IN_PLACE };
+enum {
+    SUM_ONLY,
+    SUM_PACKED /* only, too; what is next goes to the second-level cache, as in place */,
+    SUM_STORE,
+    SUM_KEEP /* stored where they stay in the cache */,
+    SUM_IN_PLACE
+};
 enum row_kind { ROW_FINITE, ROW_EMPTY /* nothing above -inf */, ROW_INFINITE /* +inf */, ROW_NAN };
 
 static const double FAR = 65536.0;
@@ -35,6 +41,7 @@ typedef struct {
 typedef struct {
     const char *at;
     ptrdiff_t step;
+    int packed;
 } look_ahead;
 
 /* How terms are stored: guard is GUARD or GUARD_DEEP. */
@@ -95,7 +102,10 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
  * be stored to. */
 #define SWEEP_GROUP                                                                                  \
     for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {                            \
-        __builtin_prefetch(ahead + l * (int)sizeof(REAL), 0);                                        \
+        if (mode == SUM_PACKED || mode == SUM_IN_PLACE)                                              \
+            __builtin_prefetch(ahead + l * (int)sizeof(REAL), 0, 2);                                 \
+        else                                                                                         \
+            __builtin_prefetch(ahead + l * (int)sizeof(REAL), 0);                                    \
         if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1); \
     }                                                                                                \
     ahead += ahead_step;                                                                             \
@@ -103,7 +113,7 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
         REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];                                         \
         if (clamp) v = v < floor ? floor : v; /* a NaN stays */                                      \
         REAL term = NAME(add_exp)(v, rounder, 1, &hi[l], &lo[l]);                                    \
-        if (mode != SUM_ONLY) e[i + l] = term;                                                       \
+        if (mode >= SUM_STORE) e[i + l] = term;                                                      \
     }
 
 /* One block, into lanes. mode, clamp and scale are constants at every call; clamped, what is below floor counts as
@@ -136,7 +146,7 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
             REAL v = l < left ? from[i + l] : floor;
             if (clamp) v = v < floor ? floor : v;
             REAL term = NAME(add_exp)(v, rounder, l < left, &at_hi[l], &at_lo[l]);
-            if (mode != SUM_ONLY && l < left) e[i + l] = term;
+            if (mode >= SUM_STORE && l < left) e[i + l] = term;
         }
     }
 }
@@ -151,6 +161,7 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
     }
 SWEEP(sweep_sum, SUM_ONLY, 0, 0)
 SWEEP(sweep_sum_clamped, SUM_ONLY, 1, 0)
+SWEEP(sweep_packed, SUM_PACKED, 0, 0)
 SWEEP(sweep_store, SUM_STORE, 0, 0)
 SWEEP(sweep_store_clamped, SUM_STORE, 1, 0)
 SWEEP(sweep_and_stream, SUM_KEEP, 0, 1)
@@ -198,8 +209,9 @@ static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headro
                                      NAME(lanes) * lanes, look_ahead look) {
     const REAL sigma = NAME(sigma)(room.guard);
     if (!e)
-        (by->clamp ? NAME(sweep_sum_clamped) : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes, look,
-                                                                NULL);
+        (by->clamp     ? NAME(sweep_sum_clamped)
+         : look.packed ? NAME(sweep_packed)
+                       : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes, look, NULL);
     else if (e == x)
         (by->clamp ? NAME(sweep_in_place_clamped) : NAME(sweep_in_place))(NULL, e, n, by->rounder, sigma, by->floor,
                                                                           lanes, look, NULL);

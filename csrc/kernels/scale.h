@@ -168,16 +168,6 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     }
 }
 
-/* n numbers, from where their line begins at the same place as that of `to`: its whole lines past the cache. */
-static inline void NAME(stream_out)(REAL *to, const REAL *from, ptrdiff_t n) {
-    enum { PER_LINE = XENT_LINE / (int)sizeof(REAL) };
-    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)to % XENT_LINE / sizeof(REAL)), first = before < n ? before : n,
-                    last = first + (n - first) / PER_LINE * PER_LINE;
-    memcpy(to, from, (size_t)first * sizeof *to);
-    for (ptrdiff_t i = first; i < last; i += PER_LINE) stream_line(to + i, from + i);
-    memcpy(to + last, from + last, (size_t)(n - last) * sizeof *to);
-}
-
 /* The results of a batch whose rows are side by side; labels as in scale_rows. Of large results, rows that follow each
  * other are put together first, then stored past the cache as one. */
 static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const int64_t *labels, const double *label_is) {
@@ -190,7 +180,7 @@ static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const int64_t *
     for (int r = 0; r < rows; r++) to[r] = together ? start + r * classes : (REAL *)w->out_rows[r];
     NAME(narrow_scale)(w, rows, to);
     for (int r = 0; r < rows && labels; r++) to[r][labels[r]] = NAME(rounded)(label_is[r]);
-    if (together) NAME(stream_out)(first, start, rows * classes);
+    if (together) stream_out(first, start, rows * classes * (ptrdiff_t)sizeof(REAL));
 }
 
 /* A row kept is to be scaled later. */
@@ -211,7 +201,7 @@ static inline void NAME(keep_row)(NAME(sweeper) * w, int r, wide d, ptrdiff_t la
 static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *labels, const double *label_is) {
     const row_batch *b = &w->batch;
     const ptrdiff_t classes = w->layout->classes;
-    const int in_place = w->out->data == w->x->data && rows > 1;
+    const int in_place = w->out->data == w->x->data && rows > 1 && !w->x->next;
     int together = w->side_by_side && b->ordinary, safe[XENT_ROWS];
     for (int r = 0, padded = padded_rows(rows); r < padded && together; r++)
         safe[r] = NAME(is_safe)(b->min[r], b->scale[r], w->factor_hi[r]);
