@@ -1,0 +1,54 @@
+"""Records of measurements as Markdown tables, and such tables in their marked places of a page.
+
+A place is what stands between `<!-- report: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+Record = Mapping[str, Any]
+PLACE = re.compile(r"(<!-- report: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill(page: str, blocks: Mapping[str, str]) -> str:
+    """The page with the marked places that have a block filled; the others stay as they are."""
+
+    def filled(match: re.Match[str]) -> str:
+        start, name, end = match.groups()
+        return f"{start}\n{blocks[name].strip()}\n\n{end}" if name in blocks else match.group()
+
+    return PLACE.sub(filled, page)
+
+
+def places(page: str) -> list[str]:
+    return [match.group(2) for match in PLACE.finditer(page)]
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    first, *others = ("| " + " | ".join(cells) + " |" for cells in [head, *rows])
+    return re.sub(r"\|  (?=\|)", "| ", "\n".join([first, "|" + "---|" * len(head), *others]))
+
+
+def pivot(
+    records: Iterable[Record],
+    row: Callable[[Record], str],
+    column: Callable[[Record], str],
+    cell: Callable[[Record], str],
+    corner: str = "",
+) -> str:
+    """A line per row, a column per column, in order of appearance; several cells in one place are parted by " / "."""
+    cells: dict[str, dict[str, list[str]]] = {}
+    columns: dict[str, None] = {}
+    for record in records:
+        columns[column(record)] = None
+        cells.setdefault(row(record), {}).setdefault(column(record), []).append(cell(record))
+    rows = [[name, *(" / ".join(line.get(c, [])) for c in columns)] for name, line in cells.items()]
+    return markdown([corner, *columns], rows)
+
+
+def short(x: float) -> str:
+    """0.82, 1.07, 5.1, 12: as many digits as are worth reading."""
+    return f"{x:.2f}" if x < 1.995 else f"{x:.1f}" if x < 9.95 else f"{x:.0f}"
