@@ -10,10 +10,10 @@ growth    a thousand to 10^9 logits                                         | `g
 classes   every library that is installed, about 2^22 logits in rows of 1 to 1,000,000 classes
 peers     the same on few classes and on long rows; `float64` in float64    | as `xent bench`
 
-Results are checked before they are timed. Libraries take turns in one process: between turns all rest for some
-milliseconds, so that no thread of another still waits busily (see `xent.cli.bench_measure`). Libraries that are missing
-are left out and named. The JSON is written after each part; parts measured with another CPU, tier, number of threads
-or version than the present one are dropped from it, and each part has its own date.
+Results are checked before they are timed. Libraries take turns in one process, each with calls to warm up; after those
+whose threads wait busily, PyTorch and scikit-learn, all rest until they sleep (see `xent.cli.bench_measure`). Libraries
+that are missing are left out and named. The JSON is written after each part; parts measured with another CPU, tier,
+number of threads or version than the present one are dropped from it, and each part has its own date.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def machine(report: Record) -> str:
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return (
         f"(`python benchmarks/report.py`, {when}: {head['cpu']}, tier {head['tier']}, {head['threads']} threads where "
-        f"nothing else is said, Python {head['python']}, {versions}{absent}. Libraries take turns, with a rest of "
-        f"{1e3 * REST:g} ms before each, so that none pays for threads of another that still wait busily.)"
+        f"nothing else is said, Python {head['python']}, {versions}{absent}. Libraries take turns, each with "
+        f"calls to warm up, and with a rest of {1e3 * REST:g} ms after those whose threads still wait busily.)"
     )
 
 

@@ -1,8 +1,9 @@
 """How `xent bench` times one operation on one batch in several libraries: checked first, then in turns.
 
-Worker threads of PyTorch (OpenMP) and JAX (Eigen), and those of xent, wait busily for a while after each call: they
-would take a core from whoever comes next. So every turn begins with a rest of `REST` seconds, in which they fall
-asleep, and one untimed call, which wakes the library's own; then as many calls as take `TIMED_AT_LEAST` are timed.
+OpenMP's threads (PyTorch, scikit-learn) wait busily for some milliseconds after a call, and would take a core from
+whoever comes next: after a turn of such a library all rest for `REST`, in which they fall asleep. Every turn begins
+with untimed calls for `WARM`, so that nobody pays for a core or for threads of its own that have slept; then as many
+calls as take `TIMED_AT_LEAST` are timed together.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from xent.cli.peers import LOG_SOFTMAX, LOSS_GRAD, LSE, Job, Peer
 Record = dict[str, Any]
 Shape = tuple[int, int]
 
-REST = 5e-3  # seconds
+REST = 20e-3  # seconds; libgomp's threads wait for up to 10 ms
+WARM = 3e-3  # seconds, and at least one call
 TIMED_AT_LEAST = 2e-3  # seconds: shorter calls are repeated until a measurement takes this long
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 60
 
@@ -46,7 +48,8 @@ def measure(operation: str, shape: Shape, dtype: np.dtype[Any], libraries: list[
         records.append(record | {"correct": not problem, "problem": problem})
         if not problem:
             jobs[library.name] = job
-    timings = _rounds(jobs, logits, seconds)
+    busy = {library.name for library in libraries if library.busy}
+    timings = _rounds(jobs, busy, logits, seconds)
     copies = timings.pop("copy")
     for record in records:
         if record["correct"]:
@@ -61,7 +64,7 @@ def measure(operation: str, shape: Shape, dtype: np.dtype[Any], libraries: list[
     return records
 
 
-def _rounds(jobs: dict[str, Job], logits: NDArray[Any], seconds: float) -> dict[str, list[float]]:
+def _rounds(jobs: dict[str, Job], busy: set[str], logits: NDArray[Any], seconds: float) -> dict[str, list[float]]:
     """Seconds per call of each job and of "copy", all in turn within a round, in a new order each round."""
     target = np.empty_like(logits)
     turns = {"copy": Job(lambda: np.copyto(target, logits), lambda value: ()), **jobs}
@@ -76,16 +79,20 @@ def _rounds(jobs: dict[str, Job], logits: NDArray[Any], seconds: float) -> dict[
         shuffle(order)
         for name in order:
             times[name].append(_timed(turns[name], repeats[name]))
+            if name in busy:
+                time.sleep(REST)
     return times
 
 
 def _timed(job: Job, repeats: int) -> float:
-    """Seconds per call, after a rest and one untimed call: others' threads asleep, caches as it leaves them."""
-    time.sleep(REST)
-    job.reset()
-    job.run()
-    job.reset()
+    """Seconds per call, after untimed ones: caches as the library leaves them, its threads awake."""
     run = job.run
+    job.reset()
+    start = time.perf_counter()
+    run()
+    while time.perf_counter() - start < WARM:
+        run()
+    job.reset()
     start = time.perf_counter()
     for _ in range(repeats):
         run()

@@ -49,6 +49,7 @@ class Peer:
     version: str
     threads: str
     jobs: dict[str, Maker] = field(default_factory=dict)
+    busy: bool = False  # its threads (OpenMP's) wait busily for a while after a call
 
 
 def _same(*values: Any) -> Values:
@@ -209,7 +210,7 @@ def sklearn_peer(threads: int) -> Peer:
         SOFTMAX: lambda z, y: Job(lambda: extmath.softmax(z), _same),
     }
     version = _console.optional("sklearn", "bench").__version__
-    return Peer("sklearn", version, f"{threads} (softmax: 1)", jobs)
+    return Peer("sklearn", version, f"{threads} (softmax: 1)", jobs, busy=True)
 
 
 def torch_peer(threads: int, compiled: bool = False) -> Peer:
@@ -238,7 +239,7 @@ def torch_peer(threads: int, compiled: bool = False) -> Peer:
     name = "torch.compile" if compiled else "torch"
     jobs = {LOSS_GRAD: loss_grad, LSE: reduce(torch.logsumexp), SOFTMAX: reduce(torch.softmax)}
     jobs[LOG_SOFTMAX] = reduce(torch.log_softmax)
-    return Peer(name, torch.__version__, str(torch.get_num_threads()), jobs)
+    return Peer(name, torch.__version__, str(torch.get_num_threads()), jobs, busy=True)
 
 
 def jax_peer(threads: int) -> Peer:
