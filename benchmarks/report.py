@@ -35,7 +35,7 @@ import figures
 import growth
 import ratios
 import shapes
-from tables import fill, pivot, places, short
+from tables import fill, of_shapes, pivot, places, short
 
 import xent
 from xent.cli import bench
@@ -163,11 +163,10 @@ def blocks_of(report: Record) -> dict[str, str]:
     """Name of the marked place -> what stands there; of the parts that the report has."""
     records = {name: part["records"] for name, part in report["parts"].items()}
     made = {"machine": lambda: machine(report)}
-    made |= {name: lambda name=name: shapes.table(name, records[name]) for name in shapes.PARTS}
+    made |= {name: lambda name=name: of_shapes(name, records[name]) for name in shapes.PARTS}
     made |= {"copies": lambda: ratios.table(records["copies"]), "growth": lambda: growth.table(records["growth"])}
     made["peers"] = lambda: libraries_table(records["peers"], list(OPERATIONS))
     made["peers-loss"] = lambda: libraries_table(records["peers"], [LOSS_GRAD])
-    made["peers-others"] = lambda: libraries_table(records["peers"], list(OPERATIONS[1:]))
     made["float64"] = lambda: libraries_table(records["float64"], list(OPERATIONS))
     made["classes"] = lambda: libraries_table(records["classes"], [LOSS_GRAD])
     return {name: make() for name, make in made.items() if name == "machine" or name.partition("-")[0] in records}

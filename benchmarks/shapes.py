@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tables import markdown, pivot
+from tables import of_shapes
 
 import xent
 from xent import runtime
@@ -89,11 +89,6 @@ def judge(records: list[Record]) -> None:
     for i, record in enumerate(records):
         near = times[max(i - 3, 0) : i] + times[i + 1 : i + 4]
         record["by_neighbours"] = times[i] / statistics.median(near)
-
-
-def worst_of(records: list[Record]) -> float:
-    """Of all from 4 classes on; the limit is 1.5."""
-    return max(r["by_neighbours"] for r in records if r["classes"] > 3)
 
 
 def seconds_of(rng: np.random.Generator, rows: int, classes: int, rounds: int) -> float:
@@ -166,19 +161,22 @@ def compared(ours: dict[str, Call], plain: dict[str, Call], rounds: int, about: 
     return records
 
 
+def layout(rng: np.random.Generator, name: str) -> tuple[dict[str, Call], dict[str, Call]]:
+    """The calls in this layout and on contiguous rows of the same numbers, after their results were the same."""
+    shape, axis, view = LAYOUTS[name]
+    z = view(rng.standard_normal(shape, dtype=np.float32))
+    out = view(np.empty(shape, np.float32))
+    rows = np.ascontiguousarray(np.moveaxis(z, axis, -1)).reshape(-1, z.shape[axis])
+    plain_out = np.empty_like(rows)
+    y = rng.integers(0, z.shape[axis], np.moveaxis(z, axis, -1).shape[:-1])
+    ours, plain = pairs(z, out, y, axis), pairs(rows, plain_out, y.reshape(-1), -1)
+    same(ours["loss and gradient"]()[0], plain["loss and gradient"]()[0], name)
+    same(np.moveaxis(out, axis, -1).reshape(rows.shape), plain_out, name)
+    return ours, plain
+
+
 def layouts(rng: np.random.Generator, rounds: int) -> list[Record]:
-    records = []
-    for name, (shape, axis, view) in LAYOUTS.items():
-        z = view(rng.standard_normal(shape, dtype=np.float32))
-        out = view(np.empty(shape, np.float32))
-        rows = np.ascontiguousarray(np.moveaxis(z, axis, -1)).reshape(-1, z.shape[axis])
-        plain_out = np.empty_like(rows)
-        y = rng.integers(0, z.shape[axis], np.moveaxis(z, axis, -1).shape[:-1])
-        ours, plain = pairs(z, out, y, axis), pairs(rows, plain_out, y.reshape(-1), -1)
-        same(ours["loss and gradient"]()[0], plain["loss and gradient"]()[0], name)
-        same(np.moveaxis(out, axis, -1).reshape(rows.shape), plain_out, name)
-        records += compared(ours, plain, rounds, {"layout": name})
-    return records
+    return [r for name in LAYOUTS for r in compared(*layout(rng, name), rounds, {"layout": name})]
 
 
 def kinds() -> list[np.dtype[Any]]:
@@ -206,45 +204,20 @@ def dtypes(rng: np.random.Generator, rounds: int) -> list[Record]:
 
 
 def check_dtype(z: Any, out: Any, y: Any, call: Call) -> None:
-    """16 bits: float32's loss, and its gradient rounded once. float64: the first row in the reference's arithmetic."""
+    """16 bits: float32's loss, and its gradient rounded once. Others: the first row, in float64."""
     loss, _ = call()
+    close = 1e-12 if z.dtype == np.float64 else 1e-5
     if z.dtype.itemsize == 2:
         expected, grad = xent.cross_entropy_with_grad(z.astype(np.float32), y)
         same(loss, expected, z.dtype.name)
         same(out.view(np.uint16), grad.astype(z.dtype).view(np.uint16), z.dtype.name)
-    elif not np.allclose(out[0] * len(z), reference_row(z[0], int(y[0]))[1], 1e-12, 1e-15):
+    elif not np.allclose(out[0] * len(z), reference_row(z[0], int(y[0]))[1], close, close / 1000):
         raise SystemExit(f"{z.dtype}: wrong; nothing was timed")
 
-
-# ---- tables
 
 PARTS: dict[str, Callable[[np.random.Generator, int], list[Record]]] = {
     "sweep": sweep, "few": few, "small": small, "layouts": layouts, "dtypes": dtypes,
 }  # fmt: skip
-SHOWN = (1, 2, 3, 4, 8, 10, 16, 17, 31, 32, 33, 64, 65, 100, 127, 128, 129, 150, 200, 300)
-
-
-def table(part: str, records: list[Record]) -> str:
-    if part == "sweep":
-        lines = [[f"{r['classes']}", f"{r['ns_per_logit']:.2f}", f"{r['by_neighbours']:.2f}"] for r in records
-                 if r["classes"] in SHOWN]  # fmt: skip
-        text = markdown(["classes", "ns per logit", "by the median of its neighbours"], lines)
-        return f"{text}\n\nThe worst from 4 classes on: {worst_of(records):.2f} of its neighbours (limit 1.5)."
-    if part == "few":
-        lines = [
-            [f"{r['rows']} x {r['classes']}", f"{r['ns_per_row']:.1f}", f"{r['ns_per_logit']:.2f}"] for r in records
-        ]
-        return markdown(["rows x classes", "ns per row", "ns per logit"], lines)
-    if part == "small":
-        return markdown(
-            ["call", "us", "in np.add"], [[r["call"], f"{r['us']:.2f}", f"{r['in_add']:.1f}"] for r in records]
-        )
-
-    def row(r: Record) -> str:
-        return r["layout"] if part == "layouts" else f"{r['dtype']}, {r['rows']} x {r['classes']}"
-
-    corner = "by contiguous rows" if part == "layouts" else "by float32"
-    return pivot(records, row, lambda r: r["operation"], lambda r: f"{r['ratio']:.2f}", corner)
 
 
 def main() -> int:
@@ -257,7 +230,7 @@ def main() -> int:
     rng = np.random.default_rng(0)
     print(f"xent {xent.__version__}, tier {runtime.config()['tier']}, {args.threads} threads, {cpu_name()}")
     for part in args.parts:
-        print(f"\n{table(part, PARTS[part](rng, args.rounds))}", flush=True)
+        print(f"\n{of_shapes(part, PARTS[part](rng, args.rounds))}", flush=True)
     return 0
 
 

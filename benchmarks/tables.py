@@ -52,3 +52,35 @@ def pivot(
 def short(x: float) -> str:
     """0.82, 1.07, 5.1, 12: as many digits as are worth reading."""
     return f"{x:.2f}" if x < 1.995 else f"{x:.1f}" if x < 9.95 else f"{x:.0f}"
+
+
+SHOWN = (1, 2, 3, 4, 8, 10, 16, 17, 31, 32, 33, 64, 65, 100, 127, 128, 129, 150, 200, 300)
+
+
+def worst_of(records: Sequence[Record]) -> float:
+    """Of all from 4 classes on; the limit is 1.5."""
+    return max(r["by_neighbours"] for r in records if r["classes"] > 3)
+
+
+def of_shapes(part: str, records: Sequence[Record]) -> str:
+    """Of a part of shapes.py."""
+    if part == "sweep":
+        lines = [[f"{r['classes']}", f"{r['ns_per_logit']:.2f}", f"{r['by_neighbours']:.2f}"] for r in records
+                 if r["classes"] in SHOWN]  # fmt: skip
+        text = markdown(["classes", "ns per logit", "by the median of its neighbours"], lines)
+        return f"{text}\n\nThe worst from 4 classes on: {worst_of(records):.2f} of its neighbours (limit 1.5)."
+    if part == "few":
+        lines = [
+            [f"{r['rows']} x {r['classes']}", f"{r['ns_per_row']:.1f}", f"{r['ns_per_logit']:.2f}"] for r in records
+        ]
+        return markdown(["rows x classes", "ns per row", "ns per logit"], lines)
+    if part == "small":
+        return markdown(
+            ["call", "us", "in np.add"], [[r["call"], f"{r['us']:.2f}", f"{r['in_add']:.1f}"] for r in records]
+        )
+
+    def row(r: Record) -> str:
+        return r["layout"] if part == "layouts" else f"{r['dtype']}, {r['rows']} x {r['classes']}"
+
+    corner = "by contiguous rows" if part == "layouts" else "by float32"
+    return pivot(records, row, lambda r: r["operation"], lambda r: f"{r['ratio']:.2f}", corner)

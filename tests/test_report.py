@@ -74,7 +74,7 @@ def test_libraries_table_names_what_is_wrong(modules):
 def test_blocks_are_of_the_parts_there_are(modules):
     report, _, _ = modules
     blocks = report.blocks_of({"head": head(), "parts": {"peers": part(peer("xent"))}})
-    assert set(blocks) == {"machine", "peers", "peers-loss", "peers-others"}
+    assert set(blocks) == {"machine", "peers", "peers-loss"}
     assert "2030-01-01" in blocks["machine"]
     assert "without torch (not installed)" in blocks["machine"]
 
@@ -89,11 +89,11 @@ def test_every_place_of_the_pages_is_known(modules):
 
 
 def test_sweep_judges_by_neighbours(modules):
-    _, shapes, _ = modules
+    _, shapes, tables = modules
     records = [{"rows": 1, "classes": c, "ns_per_logit": 3.0 if c == 9 else 1.0} for c in range(1, 20)]
     shapes.judge(records)
-    assert shapes.worst_of(records) == 3.0
-    assert "3.00 of its neighbours" in shapes.table("sweep", records)
+    assert tables.worst_of(records) == 3.0
+    assert "3.00 of its neighbours" in tables.of_shapes("sweep", records)
 
 
 def test_dump_and_load(modules, tmp_path):
