@@ -81,6 +81,8 @@ def test_blocks_are_of_the_parts_there_are(modules):
 
 def test_every_place_of_the_pages_is_known(modules):
     report, _, tables = modules
+    if not report.RESULTS.exists():
+        pytest.skip("an sdist has the pages without the figures")
     written = report.load(report.RESULTS)
     for page in report.PAGES:
         text = page.read_text(encoding="utf-8")
