@@ -138,7 +138,9 @@ def libraries_table(records: list[Record], operations: list[str]) -> str:
         return f"{r['operation']}, {shape}" if len(operations) > 1 else shape
 
     def cell(r: Record) -> str:
-        return short(r["copies"]) if r["correct"] else "wrong"
+        if not r["correct"]:
+            return "wrong" if r["problem"].startswith(("differs", "loss", "shape")) else "fails"
+        return short(r["copies"])
 
     return pivot(chosen, row, lambda r: NAMES[r["library"]], cell, "in copies")
 

@@ -65,10 +65,15 @@ def test_short(modules, x, text):
 
 def test_libraries_table_names_what_is_wrong(modules):
     report, _, _ = modules
-    records = [peer("xent", copies=0.8), peer("jax", correct=False), peer("xent", "lse", 0.5)]
+    records = [
+        peer("xent", copies=0.8),
+        peer("jax", correct=False, problem="differs from float64 by up to 1"),
+        peer("torch", correct=False, problem="ValueError: no"),
+        peer("xent", "lse", 0.5),
+    ]
     lines = report.libraries_table(records, ["lse", "loss+grad"]).splitlines()
-    assert lines[0] == "| in copies | xent | JAX |"
-    assert lines[2:] == ["| lse, 8 x 4 | 0.50 | |", "| loss+grad, 8 x 4 | 0.80 | wrong |"]
+    assert lines[0] == "| in copies | xent | JAX | PyTorch |"
+    assert lines[2:] == ["| lse, 8 x 4 | 0.50 | | |", "| loss+grad, 8 x 4 | 0.80 | wrong | fails |"]
 
 
 def test_blocks_are_of_the_parts_there_are(modules):
