@@ -186,10 +186,10 @@ def render(report: Record) -> None:
             + ", ".join(unknown)
         )
     PLOTS.mkdir(parents=True, exist_ok=True)
-    for name, draw in figures.FIGURES.items():
+    for name in figures.FIGURES:
         if name in report["parts"]:
             part = report["parts"][name]
-            draw({**report["head"], "date": part["date"]}, part["records"], PLOTS / f"{name}.png")
+            figures.draw(name, {**report["head"], "date": part["date"]}, part["records"], PLOTS / f"{name}.png")
 
 
 def main() -> int:

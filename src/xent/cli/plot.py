@@ -56,11 +56,12 @@ def bench(report: Mapping[str, Any], path: str, *, dpi: int = 130, by_classes: b
     for panel in grid[:, 0]:
         panel.set_ylabel("time / time of np.copyto of the logits")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
     threads = ", ".join(f"{name} {item['threads']}" for name, item in report["libraries"].items())
     figure.suptitle(
         f"Cost in copies of {report['dtype']} logits (lower is better)\n"
-        f"{report['cpu']}, tier {report['tier']}, {report['date'][:10]}; threads: {threads}",
+        f"{report['cpu']}, tier {report['tier']}, {report['date'][:10]}\n"
+        f"threads: {threads}",
         fontsize=10,
     )
     figure.savefig(path, dpi=dpi)
