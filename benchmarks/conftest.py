@@ -1,6 +1,6 @@
 """Fixtures of the benchmarks: a grid of shapes, dtypes and tiers; every result is checked before it is timed.
 
-By default the whole grid of shapes runs in float32 on the live tier, and batches of up to 2^20 logits also in
+By default the whole grid of shapes runs in float32 on the live tier, and batches of up to 2^17 logits also in
 float64 and on the other tiers. `--all-combinations` leaves out nothing but what does not fit into memory.
 """
 
@@ -23,7 +23,7 @@ from ratios import Batch, Shape
 
 SHAPES: list[Shape] = FULL_SHAPES
 DTYPES = [np.float32, np.float64]
-FEW_LOGITS = 2**20
+FEW_LOGITS = 2**17
 ARRAYS = 5  # logits, two outputs, one allocated by the call, room for the check
 
 

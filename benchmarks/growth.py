@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tables import markdown
 
 import xent
 from xent import runtime
@@ -33,19 +38,40 @@ def median(call: Callable[[], Any], rounds: int) -> float:
     return statistics.median(times)
 
 
-def growth(largest: float) -> None:
-    print("\n| logits | ns per logit | copy |\n|---|---|---|")
+def growth(largest: float) -> list[dict[str, Any]]:
+    records = []
     for power in range(3, 10):
         if 10**power > largest:
             break
         rows = 10**power // CLASSES
         rng = np.random.default_rng(power)
         z, y = rng.standard_normal((rows, CLASSES), dtype=np.float32), rng.integers(0, CLASSES, rows)
+        check(z, y)
         rounds = max(3, min(2001, 10**8 // z.size))
         half = z.reshape(-1)[: z.size // 2]
         ours = median(lambda z=z, y=y: xent.cross_entropy_with_grad(z, y, out=z), rounds)
         copy = median(lambda z=z, half=half: np.copyto(z.reshape(-1)[z.size - half.size :], half), rounds)
-        print(f"| 1e{power} | {ours / z.size * 1e9:.3f} | {copy / half.size * 1e9:.3f} |", flush=True)
+        ns = {"ns_per_logit": ours / z.size * 1e9, "copy_ns_per_logit": copy / half.size * 1e9}
+        records.append({"logits": 10**power, **ns})
+    return records
+
+
+def check(z: Any, y: Any) -> None:
+    """The first and the last row, in float64; `z` becomes the gradient."""
+    few = [0, len(z) - 1]
+    before = z[few].astype(np.float64)
+    xent.cross_entropy_with_grad(z, y, out=z)
+    p = np.exp(before - before.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    p[[0, 1], y[few]] -= 1
+    if not np.allclose(z[few] * len(z), p, 1e-5, 1e-8):
+        raise SystemExit(f"{z.size} logits: wrong; nothing was timed")
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    lines = [[f"{r['logits']:.0e}".replace("+0", ""), *(f"{r[k]:.3f}" for k in ("ns_per_logit", "copy_ns_per_logit"))]
+             for r in records]  # fmt: skip
+    return markdown(["logits", "ns per logit", "copy"], lines)
 
 
 def huge() -> None:
@@ -80,7 +106,7 @@ def main() -> int:
     if args.huge:
         huge()
     else:
-        growth(args.largest)
+        print(f"\n{table(growth(args.largest))}")
     return 0
 
 

@@ -31,6 +31,9 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+from tables import markdown
+
 import xent
 from xent import runtime
 from xent.cli.bench import cpu_name
@@ -67,7 +70,7 @@ def main() -> int:
     before = xent.get_num_threads()
     try:
         report["ratios"] = [r for shape in args.shapes for r in ratios(shape, args.threads, args.rounds, args.only)]
-        show_ratios(report["ratios"], args.threads)
+        print(f"\nIn copies of the logits; `>` marks what exceeds its limit\n\n{table(report['ratios'])}")
         xent.set_num_threads(before)
         report["small"] = None if args.no_small else small_call()
         report["memory"] = [] if args.no_memory else memory_table(max(args.threads))
@@ -215,23 +218,22 @@ def ratios(shape: Shape, threads: list[int], rounds: int, only: str) -> list[dic
     return records
 
 
-def show_ratios(records: list[dict[str, Any]], threads: list[int]) -> None:
+def table(records: list[dict[str, Any]]) -> str:
     """A row per operation, a column per shape: copies on each number of threads; the limits at the end."""
+    threads = list(dict.fromkeys(r["threads"] for r in records))
     by = {(r["operation"], r["rows"], r["classes"], r["threads"]): r for r in records}
     columns = list(dict.fromkeys((r["rows"], r["classes"]) for r in records))
-    counts = " / ".join(map(str, threads))
-    print(f"\nIn copies of the logits, threads: {counts}; `>` marks what exceeds its limit\n")
-    print("| float32 | " + " | ".join(f"{n} x {c}" for n, c in columns) + " | limit |")
-    print("|---|" + "---|" * (len(columns) + 1))
     copy = [next(r["copy_ns_per_logit"] for r in records if (r["rows"], r["classes"]) == c) for c in columns]
-    print("| one copy, ns per logit | " + " | ".join(f"{ns:.3f}" for ns in copy) + " | |")
+    lines = [["one copy, ns per logit", *(f"{ns:.3f}" for ns in copy), ""]]
     for name in dict.fromkeys(r["operation"] for r in records):
         cells = []
         for n, c in columns:
             found = [by[name, n, c, t] for t in threads if (name, n, c, t) in by]
             cells.append(" / ".join(f"{'>' if over(r) else ''}{r['copies']:.2f}" for r in found))
         limits = " / ".join(str(LIMITS.get(name, {}).get(t, "-")) for t in threads)
-        print(f"| {name} | " + " | ".join(cells) + f" | {limits} |")
+        lines.append([name, *cells, limits])
+    head = f"threads: {' / '.join(map(str, threads))}"
+    return markdown([head, *(f"{n} x {c}" for n, c in columns), "limit"], lines)
 
 
 def over(record: dict[str, Any]) -> bool:

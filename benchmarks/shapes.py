@@ -2,7 +2,6 @@
 
     python benchmarks/shapes.py                  # all parts, 2 threads: about two minutes
     python benchmarks/shapes.py --parts layouts small --threads 1
-    python benchmarks/shapes.py --parts sweep --plot sweep.png     # with matplotlib
 
 sweep     ns per logit of `cross_entropy_with_grad` for 1 to 300 classes, 2^21 logits; each beside the median of its
           neighbours
@@ -11,26 +10,32 @@ small     calls through Python in `np.add(a, b, out=c)` of 32 x 10
 layouts   another class axis, strides, byte order: time by that of the same numbers in contiguous rows
 dtypes    float16, bfloat16 (with ml_dtypes) and float64: time by that of float32
 
-`out=` is given, buffers are warm, what is compared takes turns in one process; figures are medians. Results are held
-against those of contiguous rows, bit for bit, before they are timed. For other libraries on such shapes:
-`python -m xent bench --shapes 65536x10,65536x32,16384x100,1000000x3`.
+`out=` is given, buffers are warm, what is compared takes turns in one process; figures are medians. Results are checked
+before they are timed: layouts against contiguous rows, bit for bit. `report.py` draws them, and has other libraries.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tables import of_shapes
 
 import xent
 from xent import runtime
 from xent.cli.bench import cpu_name
 
 Call = Callable[[], Any]
+Record = dict[str, Any]
 LAYOUTS: dict[str, tuple[tuple[int, ...], int, Callable[[Any], Any]]] = {
     "(8, 21, 256, 256), axis 1": ((8, 21, 256, 256), 1, lambda a: a),
     "(2, 150, 160, 160), axis 1": ((2, 150, 160, 160), 1, lambda a: a),
@@ -43,6 +48,8 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], int, Callable[[Any], Any]]] = {
     "(8192, 1000), every second row": ((8192, 1000), 1, lambda a: a[::2]),
 }
 FEW = [(65536, 10), (1_000_000, 3), (65536, 32), (16384, 33), (16384, 100)]
+SWEEP, SWEEP_LOGITS = range(1, 301), 2**21
+ADD = "np.add, 32 x 10"
 SHAPES = [(262144, 10), (65536, 100), (8192, 1000), (1024, 32000)]
 
 
@@ -65,48 +72,65 @@ def same(a: Any, b: Any, what: str) -> None:
         raise SystemExit(f"{what}: not the bits of contiguous rows")
 
 
-def sweep(rng: np.random.Generator, rounds: int, plot: str | None) -> None:
-    print("\n| classes | ns per logit | by the median of its neighbours |\n|---|---|---|")
-    classes, times = list(range(1, 301)), []
-    for c in classes:
-        rows = 2**21 // c
-        z, y = rng.standard_normal((rows, c), dtype=np.float32), rng.integers(0, c, rows)
-        out = np.empty_like(z)
-        call = {"": lambda z=z, y=y, out=out: xent.cross_entropy_with_grad(z, y, out=out)}
-        times.append(medians(call, rounds)[""] / z.size * 1e9)
-    worst = 0.0
-    for i, c in enumerate(classes):
-        near = statistics.median(times[max(i - 3, 0) : i] + times[i + 1 : i + 4])
-        worst = max(worst, times[i] / near if c > 3 else 0.0)
-        if c in (1, 2, 3, 4, 8, 10, 16, 17, 31, 32, 33, 64, 65, 100, 127, 128, 129, 150, 200, 300):
-            print(f"| {c} | {times[i]:.2f} | {times[i] / near:.2f} |")
-    print(f"\nthe worst from 4 classes on: {worst:.2f} (limit 1.5)")
-    if plot:
-        import matplotlib.pyplot as plt
-
-        plt.semilogy(classes, times)
-        plt.xlabel("classes")
-        plt.ylabel("ns per logit")
-        plt.title(f"cross_entropy_with_grad, {cpu_name()}, {xent.get_num_threads()} threads")
-        plt.savefig(plot, dpi=120)
+def sweep(rng: np.random.Generator, rounds: int) -> list[Record]:
+    """All numbers of classes take turns, on views of one array: what disturbs some rounds disturbs no number alone."""
+    logits, out = rng.standard_normal(SWEEP_LOGITS, dtype=np.float32), np.empty(SWEEP_LOGITS, np.float32)
+    calls: dict[str, Call] = {}
+    for c in SWEEP:
+        rows = SWEEP_LOGITS // c
+        z, grad = (a[: rows * c].reshape(rows, c) for a in (logits, out))
+        calls[f"{c}"] = checked(z, rng.integers(0, c, rows), grad)
+    times = medians(calls, rounds)
+    records = [{"rows": SWEEP_LOGITS // c, "classes": c} for c in SWEEP]
+    for r in records:
+        r["ns_per_logit"] = times[f"{r['classes']}"] / (r["rows"] * r["classes"]) * 1e9
+    judge(records)
+    return records
 
 
-def few(rng: np.random.Generator, rounds: int) -> None:
-    print("\n| rows x classes | ns per row | ns per logit |\n|---|---|---|")
+def judge(records: list[Record]) -> None:
+    """Each beside the median of the three before it and the three after it."""
+    times = [r["ns_per_logit"] for r in records]
+    for i, record in enumerate(records):
+        near = times[max(i - 3, 0) : i] + times[i + 1 : i + 4]
+        record["by_neighbours"] = times[i] / statistics.median(near)
+
+
+def checked(z: Any, y: Any, out: Any) -> Call:
+    """`cross_entropy_with_grad` of these, after three of its rows were right."""
+    rows, classes = z.shape
+    losses, _ = xent.cross_entropy_with_grad(z, y, out=out, reduction="none")
+    for i in (0, rows // 2, rows - 1):
+        loss, grad = reference_row(z[i], int(y[i]))
+        if not (np.allclose(losses[i], loss, 1e-5, 1e-6) and np.allclose(out[i], grad, 1e-5, 1e-7)):
+            raise SystemExit(f"{rows} x {classes}, row {i}: wrong; nothing was timed")
+    return lambda: xent.cross_entropy_with_grad(z, y, out=out)
+
+
+def reference_row(logits: Any, label: int) -> tuple[float, Any]:
+    """Loss and gradient in float64."""
+    z = logits.astype(np.float64) - float(logits.max())
+    total = np.exp(z).sum()
+    grad = np.exp(z) / total
+    grad[label] -= 1
+    return float(np.log(total) - z[label]), grad
+
+
+def few(rng: np.random.Generator, rounds: int) -> list[Record]:
+    records = []
     for rows, c in FEW:
         z, y = rng.standard_normal((rows, c), dtype=np.float32), rng.integers(0, c, rows)
-        out = np.empty_like(z)
-        call = {"": lambda z=z, y=y, out=out: xent.cross_entropy_with_grad(z, y, out=out)}
-        seconds = medians(call, 3 * rounds)[""]
-        print(f"| {rows} x {c} | {seconds / rows * 1e9:.1f} | {seconds / z.size * 1e9:.2f} |")
+        ns = medians({"": checked(z, y, np.empty_like(z))}, 3 * rounds)[""] * 1e9
+        records.append({"rows": rows, "classes": c, "ns_per_row": ns / rows, "ns_per_logit": ns / (rows * c)})
+    return records
 
 
-def small(rng: np.random.Generator, rounds: int) -> None:
+def small(rng: np.random.Generator, rounds: int) -> list[Record]:
     a, b, c = (np.ones((32, 10), np.float32) for _ in range(3))
     z, y, out = rng.standard_normal((32, 10), dtype=np.float32), rng.integers(0, 10, 32), np.empty((32, 10), np.float32)
     row, label, grad = rng.standard_normal((1, 1000), dtype=np.float32), np.array([3]), np.empty((1, 1000), np.float32)
     calls = {
-        "np.add, 32 x 10": lambda: np.add(a, b, out=c),
+        ADD: lambda: np.add(a, b, out=c),
         "cross_entropy_with_grad, 32 x 10": lambda: xent.cross_entropy_with_grad(z, y, out=out),
         "cross_entropy_with_grad, 1 x 1000": lambda: xent.cross_entropy_with_grad(row, label, out=grad),
         "logsumexp of 1000": lambda: xent.logsumexp(row[0]),
@@ -120,10 +144,7 @@ def small(rng: np.random.Generator, rounds: int) -> None:
         return run
 
     times = medians({name: often(call) for name, call in calls.items()}, 3 * rounds)
-    unit = times["np.add, 32 x 10"]
-    print("\n| call | us | in np.add |\n|---|---|---|")
-    for name, seconds in times.items():
-        print(f"| {name} | {seconds * 1e3:.2f} | {seconds / unit:.1f} |")
+    return [{"call": name, "us": t * 1e3, "in_add": t / times[ADD]} for name, t in times.items()]
 
 
 def pairs(z: Any, out: Any, y: Any, axis: int) -> dict[str, Call]:
@@ -136,63 +157,84 @@ def pairs(z: Any, out: Any, y: Any, axis: int) -> dict[str, Call]:
     }
 
 
-def compared(ours: dict[str, Call], plain: dict[str, Call], rounds: int) -> list[float]:
-    ratios = []
+def compared(ours: dict[str, Call], plain: dict[str, Call], rounds: int, about: Record) -> list[Record]:
+    records = []
     for name in ours:
         times = medians({"ours": ours[name], "plain": plain[name]}, rounds)
-        ratios.append(times["ours"] / times["plain"])
-    return ratios
+        records.append({**about, "operation": name, "ratio": times["ours"] / times["plain"]})
+    return records
 
 
-def layouts(rng: np.random.Generator, rounds: int) -> None:
-    print("\n| by contiguous rows | loss and gradient | loss | logsumexp | softmax | log_softmax |")
-    print("|---|---|---|---|---|---|")
-    for name, (shape, axis, view) in LAYOUTS.items():
-        z = view(rng.standard_normal(shape, dtype=np.float32))
-        out = view(np.empty(shape, np.float32))
-        rows = np.ascontiguousarray(np.moveaxis(z, axis, -1)).reshape(-1, z.shape[axis])
-        plain_out = np.empty_like(rows)
-        y = rng.integers(0, z.shape[axis], np.moveaxis(z, axis, -1).shape[:-1])
-        ours, plain = pairs(z, out, y, axis), pairs(rows, plain_out, y.reshape(-1), -1)
-        same(ours["loss and gradient"]()[0], plain["loss and gradient"]()[0], name)
-        same(np.moveaxis(out, axis, -1).reshape(rows.shape), plain_out, name)
-        print(f"| {name} | " + " | ".join(f"{r:.2f}" for r in compared(ours, plain, rounds)) + " |")
+def layout(rng: np.random.Generator, name: str) -> tuple[dict[str, Call], dict[str, Call]]:
+    """The calls in this layout and on contiguous rows of the same numbers, after their results were the same."""
+    shape, axis, view = LAYOUTS[name]
+    z = view(rng.standard_normal(shape, dtype=np.float32))
+    out = view(np.empty(shape, np.float32))
+    rows = np.ascontiguousarray(np.moveaxis(z, axis, -1)).reshape(-1, z.shape[axis])
+    plain_out = np.empty_like(rows)
+    y = rng.integers(0, z.shape[axis], np.moveaxis(z, axis, -1).shape[:-1])
+    ours, plain = pairs(z, out, y, axis), pairs(rows, plain_out, y.reshape(-1), -1)
+    same(ours["loss and gradient"]()[0], plain["loss and gradient"]()[0], name)
+    same(np.moveaxis(out, axis, -1).reshape(rows.shape), plain_out, name)
+    return ours, plain
 
 
-def dtypes(rng: np.random.Generator, rounds: int) -> None:
-    kinds = [np.dtype(np.float64), np.dtype(np.float16)]
-    try:
+def layouts(rng: np.random.Generator, rounds: int) -> list[Record]:
+    return [r for name in LAYOUTS for r in compared(*layout(rng, name), rounds, {"layout": name})]
+
+
+def kinds() -> list[np.dtype[Any]]:
+    """The dtypes beside float32; bfloat16 with ml_dtypes."""
+    found = [np.dtype(np.float64), np.dtype(np.float16)]
+    with contextlib.suppress(ImportError):
         import ml_dtypes
 
-        kinds.append(np.dtype(ml_dtypes.bfloat16))
-    except ImportError:
-        pass
-    print("\n| by float32 | loss and gradient | loss | logsumexp | softmax | log_softmax |\n|---|---|---|---|---|---|")
+        found.append(np.dtype(ml_dtypes.bfloat16))
+    return found
+
+
+def dtypes(rng: np.random.Generator, rounds: int) -> list[Record]:
+    records = []
     for rows, classes in SHAPES:
         single = rng.standard_normal((rows, classes), dtype=np.float32)
         y, single_out = rng.integers(0, classes, rows), np.empty_like(single)
-        for dtype in kinds:
+        for dtype in kinds():
             z = single.astype(dtype)
-            ours, plain = pairs(z, np.empty_like(z), y, -1), pairs(single, single_out, y, -1)
-            text = " | ".join(f"{r:.2f}" for r in compared(ours, plain, rounds))
-            print(f"| {dtype.name}, {rows} x {classes} | {text} |")
+            out = np.empty_like(z)
+            ours, plain = pairs(z, out, y, -1), pairs(single, single_out, y, -1)
+            check_dtype(z, out, y, ours["loss and gradient"])
+            records += compared(ours, plain, rounds, {"dtype": dtype.name, "rows": rows, "classes": classes})
+    return records
+
+
+def check_dtype(z: Any, out: Any, y: Any, call: Call) -> None:
+    """16 bits: float32's loss, and its gradient rounded once. Others: the first row, in float64."""
+    loss, _ = call()
+    close = 1e-12 if z.dtype == np.float64 else 1e-5
+    if z.dtype.itemsize == 2:
+        expected, grad = xent.cross_entropy_with_grad(z.astype(np.float32), y)
+        same(loss, expected, z.dtype.name)
+        same(out.view(np.uint16), grad.astype(z.dtype).view(np.uint16), z.dtype.name)
+    elif not np.allclose(out[0] * len(z), reference_row(z[0], int(y[0]))[1], close, close / 1000):
+        raise SystemExit(f"{z.dtype}: wrong; nothing was timed")
+
+
+PARTS: dict[str, Callable[[np.random.Generator, int], list[Record]]] = {
+    "sweep": sweep, "few": few, "small": small, "layouts": layouts, "dtypes": dtypes,
+}  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="*", default=["sweep", "few", "small", "layouts", "dtypes"])
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--plot", metavar="FILE", help="of the sweep")
     args = parser.parse_args()
     xent.set_num_threads(args.threads)
     rng = np.random.default_rng(0)
     print(f"xent {xent.__version__}, tier {runtime.config()['tier']}, {args.threads} threads, {cpu_name()}")
     for part in args.parts:
-        if part == "sweep":
-            sweep(rng, args.rounds, args.plot)
-        else:
-            {"few": few, "small": small, "layouts": layouts, "dtypes": dtypes}[part](rng, args.rounds)
+        print(f"\n{of_shapes(part, PARTS[part](rng, args.rounds))}", flush=True)
     return 0
 
 

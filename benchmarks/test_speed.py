@@ -3,7 +3,8 @@
     python -m pytest benchmarks
     python -m pytest benchmarks -k "1024x32000 and float32" --benchmark-sort=name
 
-The name of the test is the operation that it times. For ratios to the copy, measured in turns, see ratios.py.
+The name of the test is the operation that it times; what is not a long row is in test_points.py. For ratios to the
+copy, measured in turns, see ratios.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from ratios import Batch
 
-SECONDS, FEWEST, MOST = 0.5, 5, 1000  # per benchmark: time, rounds
+SECONDS, FEWEST, MOST = 0.2, 5, 1000  # per benchmark: time, rounds
 SHORTEST = 1e-4  # seconds: shorter calls are timed several at once
 
 

@@ -1,4 +1,4 @@
-"""`xent bench`: what loss + gradient, log-sum-exp, softmax and a network's step cost, beside other libraries.
+"""`xent bench`: what loss + gradient, log-sum-exp, (log-)softmax and a network's step cost, beside other libraries.
 
 Every result is compared with float64 arithmetic before it is timed. The unit is the copy: the time that
 `np.copyto` of the same logits takes on one thread, in the same round; for networks it is the step's products of
@@ -12,23 +12,18 @@ import datetime
 import json
 import os
 import platform
-import statistics
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import xent
 from xent import runtime
 from xent.cli import _console, bench_network
+from xent.cli.bench_measure import Record, Shape, measure
 from xent.cli.network_peers import STEPS
-from xent.cli.peers import DEFAULT_PEERS, LOSS_GRAD, LSE, OPERATIONS, OURS, PEERS, Job, Peer
+from xent.cli.peers import DEFAULT_PEERS, OPERATIONS, OURS, PEERS, Peer
 
 HELP = "measure speed against NumPy and whichever of SciPy, scikit-learn, PyTorch and JAX are installed"
-
-Shape = tuple[int, int]
 
 QUICK_SHAPES: list[Shape] = [(32, 10), (4096, 10), (1024, 1000), (64, 32000)]
 FULL_SHAPES: list[Shape] = [
@@ -42,11 +37,7 @@ FULL_SHAPES: list[Shape] = [
     (512, 50257),
     (256, 131072),
 ]
-TIMED_AT_LEAST = 5e-4  # seconds: shorter calls are repeated until a measurement takes this long
 SECONDS = {True: 0.25, False: 2.0}  # --quick or not: how long to measure one operation on one shape
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 60
-
-Record = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
     threads = args.threads or before
     xent.set_num_threads(threads)
     try:
-        libraries, missing = _libraries(args.peers.split(","), threads)
-        report = _environment(libraries, missing, threads, args.dtype)
+        libraries, missing = libraries_of(args.peers.split(","), threads)
+        report = environment(libraries, missing, threads, args.dtype)
         _introduce(report)
         records: list[Record] = []
         with _console.progress("measuring", len(shapes) * len(OPERATIONS)) as advance:
@@ -110,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if any(record["library"].startswith("xent") for record in wrong + wrong_networks) else 0
 
 
-def _libraries(names: list[str], threads: int) -> tuple[list[Peer], dict[str, str]]:
+def libraries_of(names: list[str], threads: int) -> tuple[list[Peer], dict[str, str]]:
     """The adapters, ours first, and for each that is missing why."""
     unknown = [name for name in names if name not in PEERS]
     if unknown:
@@ -128,107 +119,8 @@ def _libraries(names: list[str], threads: int) -> tuple[list[Peer], dict[str, st
     return libraries, missing
 
 
-def measure(operation: str, shape: Shape, dtype: np.dtype[Any], libraries: list[Peer], seconds: float) -> list[Record]:
-    """Check, then time, one operation on one shape in every library that has it."""
-    rng = np.random.default_rng(shape)
-    logits = (3.0 * rng.standard_normal(shape, dtype=np.float32)).astype(dtype)
-    labels = rng.integers(0, shape[1], shape[0])
-    jobs: dict[str, Job] = {}
-    records: list[Record] = []
-    for library in libraries:
-        if operation not in library.jobs:
-            continue
-        record: Record = {"operation": operation, "library": library.name}
-        record |= {"rows": shape[0], "classes": shape[1], "logits": str(dtype)}
-        problem = ""
-        try:
-            job = library.jobs[operation](logits, labels)
-            job.reset()
-            problem = _problem(operation, job.values(job.run()), logits, labels)
-        except Exception as error:  # named in the report, not timed, and the others go on
-            problem = f"{type(error).__name__}: {error}"
-        records.append(record | {"correct": not problem, "problem": problem})
-        if not problem:
-            jobs[library.name] = job
-    timings = _rounds(jobs, logits, seconds)
-    copies = timings.pop("copy")
-    for record in records:
-        if record["correct"]:
-            times = timings[record["library"]]
-            ratios = [mine / copy for mine, copy in zip(times, copies, strict=True)]
-            record["seconds"] = statistics.median(times)
-            record["copy_seconds"] = statistics.median(copies)
-            record["ns_per_logit"] = 1e9 * record["seconds"] / logits.size
-            record["copies"] = statistics.median(ratios)
-            record["copies_quartiles"] = [float(q) for q in np.quantile(ratios, [0.25, 0.75])]
-            record["rounds"] = len(times)
-    return records
-
-
-def _rounds(jobs: dict[str, Job], logits: NDArray[Any], seconds: float) -> dict[str, list[float]]:
-    """Seconds per call of each job and of "copy", all in turn within a round, in a new order each round."""
-    target = np.empty_like(logits)
-    turns = {"copy": Job(lambda: np.copyto(target, logits), lambda value: ()), **jobs}
-    repeats = {name: max(1, int(TIMED_AT_LEAST / max(_timed(job, 1), 1e-7))) for name, job in turns.items()}
-    times: dict[str, list[float]] = {name: [] for name in turns}
-    order = list(turns)
-    shuffle = np.random.default_rng(0).shuffle
-    start = time.perf_counter()
-    for done in range(MOST_ROUNDS):
-        if done >= FEWEST_ROUNDS and time.perf_counter() - start > seconds:
-            break
-        shuffle(order)
-        for name in order:
-            times[name].append(_timed(turns[name], repeats[name]))
-    return times
-
-
-def _timed(job: Job, repeats: int) -> float:
-    """Seconds per call, after one untimed call: caches as the library leaves them, others' threads asleep."""
-    job.reset()
-    job.run()
-    job.reset()
-    run = job.run
-    start = time.perf_counter()
-    for _ in range(repeats):
-        run()
-    return (time.perf_counter() - start) / repeats
-
-
-def _problem(operation: str, values: tuple[Any, ...], logits: NDArray[Any], labels: NDArray[Any]) -> str:
-    """What is wrong with a result, "" if nothing; against float64, in chunks of rows. NaN is wrong."""
-    n, classes = logits.shape
-    step = max(1, 2**21 // max(classes, 1))
-    losses = 0.0
-    relative = 2e-5 if logits.dtype == np.float32 else 1e-12
-    for first in range(0, n, step):
-        rows = slice(first, first + step)
-        z = logits[rows].astype(np.float64)
-        top = z.max(axis=1, keepdims=True)
-        e = np.exp(z - top)
-        total = e.sum(axis=1, keepdims=True)
-        lse = (top + np.log(total))[:, 0]
-        if operation == LSE:
-            expected, got = lse, values[0][rows]
-        else:
-            e /= total
-            if operation == LOSS_GRAD:
-                here = np.arange(len(z))
-                losses += float(np.sum(lse - z[here, labels[rows]]))
-                e[here, labels[rows]] -= 1.0
-                e /= n
-            expected, got = e, values[-1][rows]
-        if np.shape(got) != expected.shape:
-            return f"shape {np.shape(got)} instead of {expected.shape}"
-        scale = 1.0 if operation == LSE else float(np.max(np.abs(expected)))
-        if not np.allclose(got, expected, rtol=relative, atol=relative * 1e-2 * scale):
-            return f"differs from float64 by up to {float(np.max(np.abs(got - expected))):.3g}"
-    if operation == LOSS_GRAD and not abs(float(values[0]) - losses / n) <= relative * losses / n:
-        return f"loss {float(values[0])!r} instead of {losses / n!r}"
-    return ""
-
-
-def _environment(libraries: list[Peer], missing: dict[str, str], threads: int, dtype: str) -> Record:
+def environment(libraries: list[Peer], missing: dict[str, str], threads: int, dtype: str) -> Record:
+    """What the figures depend on: the head of a report."""
     config = {key: value if isinstance(value, int) else str(value) for key, value in runtime.config().items()}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

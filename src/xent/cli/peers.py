@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import xent
 from xent.cli import _console
 
-LOSS_GRAD, LSE, SOFTMAX = OPERATIONS = ("loss+grad", "lse", "softmax")
+LOSS_GRAD, LSE, SOFTMAX, LOG_SOFTMAX = OPERATIONS = ("loss+grad", "lse", "softmax", "log_softmax")
 
 Array = NDArray[Any]
 Values = tuple[Any, ...]
@@ -34,7 +34,7 @@ class Job:
     """One operation of one library on one batch."""
 
     run: Callable[[], Any]  # what is timed
-    values: Callable[[Any], Values]  # its result in NumPy: (mean loss, gradient), (lse,) or (softmax,)
+    values: Callable[[Any], Values]  # its result in NumPy: (mean loss, gradient), (lse,), (softmax,) or (log_softmax,)
     reset: Callable[[], None] = _nothing  # before a run, untimed
 
 
@@ -49,6 +49,7 @@ class Peer:
     version: str
     threads: str
     jobs: dict[str, Maker] = field(default_factory=dict)
+    busy: bool = False  # its threads (OpenMP's) wait busily for a while after a call
 
 
 def _same(*values: Any) -> Values:
@@ -74,7 +75,12 @@ def xent_warm(threads: int) -> Peer:
         out = np.empty_like(z)
         return Job(lambda: xent.softmax(z, axis=-1, out=out), _same)
 
-    return Peer("xent", xent.__version__, str(threads), {LOSS_GRAD: loss_grad, LSE: lse, SOFTMAX: softmax})
+    def log_softmax(z: Array, y: Array) -> Job:
+        out = np.empty_like(z)
+        return Job(lambda: xent.log_softmax(z, axis=-1, out=out), _same)
+
+    jobs: dict[str, Maker] = {LOSS_GRAD: loss_grad, LSE: lse, SOFTMAX: softmax, LOG_SOFTMAX: log_softmax}
+    return Peer("xent", xent.__version__, str(threads), jobs)
 
 
 def xent_fresh(threads: int) -> Peer:
@@ -83,6 +89,7 @@ def xent_fresh(threads: int) -> Peer:
         LOSS_GRAD: lambda z, y: Job(lambda: xent.cross_entropy_with_grad(z, y), _pair),
         LSE: lambda z, y: Job(lambda: xent.logsumexp(z, axis=-1), _same),
         SOFTMAX: lambda z, y: Job(lambda: xent.softmax(z, axis=-1), _same),
+        LOG_SOFTMAX: lambda z, y: Job(lambda: xent.log_softmax(z, axis=-1), _same),
     }
     return Peer("xent fresh", xent.__version__, str(threads), jobs)
 
@@ -98,7 +105,12 @@ def xent_in_place(threads: int) -> Peer:
         own = z.copy()
         return Job(lambda: xent.softmax(own, axis=-1, out=own), _same, lambda: np.copyto(own, z))
 
-    return Peer("xent in place", xent.__version__, str(threads), {LOSS_GRAD: loss_grad, SOFTMAX: softmax})
+    def log_softmax(z: Array, y: Array) -> Job:
+        own = z.copy()
+        return Job(lambda: xent.log_softmax(own, axis=-1, out=own), _same, lambda: np.copyto(own, z))
+
+    jobs: dict[str, Maker] = {LOSS_GRAD: loss_grad, SOFTMAX: softmax, LOG_SOFTMAX: log_softmax}
+    return Peer("xent in place", xent.__version__, str(threads), jobs)
 
 
 def numpy_peer(threads: int) -> Peer:
@@ -139,7 +151,16 @@ def numpy_peer(threads: int) -> Peer:
 
         return Job(run, _same)
 
-    return Peer("numpy", np.__version__, "1", {LOSS_GRAD: loss_grad, LSE: lse, SOFTMAX: softmax})
+    def log_softmax(z: Array, y: Array) -> Job:
+        def run() -> Array:
+            below: Array = z - z.max(axis=1, keepdims=True)
+            below -= np.log(np.exp(below).sum(axis=1, keepdims=True))
+            return below
+
+        return Job(run, _same)
+
+    jobs: dict[str, Maker] = {LOSS_GRAD: loss_grad, LSE: lse, SOFTMAX: softmax, LOG_SOFTMAX: log_softmax}
+    return Peer("numpy", np.__version__, "1", jobs)
 
 
 def scipy_peer(threads: int) -> Peer:
@@ -163,6 +184,7 @@ def scipy_peer(threads: int) -> Peer:
         LOSS_GRAD: loss_grad,
         LSE: lambda z, y: Job(lambda: special.logsumexp(z, axis=1), _same),
         SOFTMAX: lambda z, y: Job(lambda: special.softmax(z, axis=1), _same),
+        LOG_SOFTMAX: lambda z, y: Job(lambda: special.log_softmax(z, axis=1), _same),
     }
     return Peer("scipy", _console.optional("scipy", "bench").__version__, "1", jobs)
 
@@ -188,7 +210,7 @@ def sklearn_peer(threads: int) -> Peer:
         SOFTMAX: lambda z, y: Job(lambda: extmath.softmax(z), _same),
     }
     version = _console.optional("sklearn", "bench").__version__
-    return Peer("sklearn", version, f"{threads} (softmax: 1)", jobs)
+    return Peer("sklearn", version, f"{threads} (softmax: 1)", jobs, busy=True)
 
 
 def torch_peer(threads: int, compiled: bool = False) -> Peer:
@@ -216,7 +238,8 @@ def torch_peer(threads: int, compiled: bool = False) -> Peer:
 
     name = "torch.compile" if compiled else "torch"
     jobs = {LOSS_GRAD: loss_grad, LSE: reduce(torch.logsumexp), SOFTMAX: reduce(torch.softmax)}
-    return Peer(name, torch.__version__, str(torch.get_num_threads()), jobs)
+    jobs[LOG_SOFTMAX] = reduce(torch.log_softmax)
+    return Peer(name, torch.__version__, str(torch.get_num_threads()), jobs, busy=True)
 
 
 def jax_peer(threads: int) -> Peer:
@@ -249,6 +272,7 @@ def jax_peer(threads: int) -> Peer:
         LOSS_GRAD: job(jax.jit(jax.value_and_grad(mean_loss)), lambda r: (float(r[0]), np.asarray(r[1]))),
         LSE: job(jax.jit(lambda z, y: special.logsumexp(z, axis=1)), lambda r: (np.asarray(r),)),
         SOFTMAX: job(jax.jit(lambda z, y: special.softmax(z, axis=1)), lambda r: (np.asarray(r),)),
+        LOG_SOFTMAX: job(jax.jit(lambda z, y: special.log_softmax(z, axis=1)), lambda r: (np.asarray(r),)),
     }
     return Peer("jax", jax.__version__, given, jobs)
 

@@ -26,37 +26,45 @@ def _pyplot() -> Any:
     return _console.optional("matplotlib.pyplot", "plot")
 
 
-def bench(report: Mapping[str, Any], path: str) -> None:
-    """Cost in copies against shape: a panel per operation, a line per library."""
+def bench(report: Mapping[str, Any], path: str, *, dpi: int = 130, by_classes: bool = False) -> None:
+    """Cost in copies against shape, or against the number of classes: a panel per operation, a line per library."""
     plt = _pyplot()
     records = [record for record in report["results"] if record["correct"]]
-    figure, panels = plt.subplots(1, len(OPERATIONS), figsize=(15, 5.4), sharey=True, layout="constrained")
+    size = (10, 8) if by_classes else (12, 9)
+    figure, grid = plt.subplots(2, len(OPERATIONS) // 2, figsize=size, sharey=True, layout="constrained")
+    panels = list(grid.flat)
     for panel, operation in zip(panels, OPERATIONS, strict=True):
         own = [record for record in records if record["operation"] == operation]
         shapes = list(dict.fromkeys((record["rows"], record["classes"]) for record in own))
         for name in report["libraries"]:
             points = {(r["rows"], r["classes"]): r["copies"] for r in own if r["library"] == name}
             if points:
-                positions = [shapes.index(shape) for shape in points]
+                positions = [shape[1] if by_classes else shapes.index(shape) for shape in points]
                 panel.plot(positions, list(points.values()), label=name, **STYLES.get(name, {"marker": "."}))
         panel.axhline(1.0, color="black", linewidth=0.8, alpha=0.6)
         panel.set_title(operation)
         panel.set_yscale("log")
         panel.yaxis.set_major_formatter("{x:g}")
-        names = [f"{rows} x {classes}" for rows, classes in shapes]
-        panel.set_xticks(range(len(shapes)), names, rotation=45, ha="right")
-        panel.set_xlabel("rows x classes")
+        if by_classes:
+            panel.set_xscale("log")
+        else:
+            names = [f"{rows} x {classes}" for rows, classes in shapes]
+            panel.set_xticks(range(len(shapes)), names, rotation=45, ha="right")
         panel.grid(True, which="major", alpha=0.3)
-    panels[0].set_ylabel("time / time of np.copyto of the logits")
+    for panel in grid[-1]:
+        panel.set_xlabel("classes" if by_classes else "rows x classes")
+    for panel in grid[:, 0]:
+        panel.set_ylabel("time / time of np.copyto of the logits")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
     threads = ", ".join(f"{name} {item['threads']}" for name, item in report["libraries"].items())
     figure.suptitle(
         f"Cost in copies of {report['dtype']} logits (lower is better)\n"
-        f"{report['cpu']}, tier {report['tier']}, {report['date'][:10]}; threads: {threads}",
+        f"{report['cpu']}, tier {report['tier']}, {report['date'][:10]}\n"
+        f"threads: {threads}",
         fontsize=10,
     )
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=dpi)
     plt.close(figure)
 
 
