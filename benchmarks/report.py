@@ -5,7 +5,7 @@
     python benchmarks/report.py --from                        # measures nothing: tables and plots anew from the JSON
 
 copies    our operations on 1 and 2 threads, in copies of the logits       | `ratios.py`
-sweep, few, small, layouts, dtypes                                          | `shapes.py`
+sweep, few, small, layouts, dtypes, options                                 | `shapes.py`
 growth    a thousand to 10^9 logits                                         | `growth.py`
 classes   every library that is installed, about 2^22 logits in rows of 1 to 1,000,000 classes
 peers     the same on few classes and on long rows; `float64` in float64    | as `xent bench`

@@ -9,6 +9,7 @@ few       ns per row and per logit of `cross_entropy_with_grad`, many rows of fe
 small     calls through Python in `np.add(a, b, out=c)` of 32 x 10
 layouts   another class axis, strides, byte order: time by that of the same numbers in contiguous rows
 dtypes    float16, bfloat16 (with ml_dtypes) and float64: time by that of float32
+options   ns per logit of loss and gradient with smoothed labels, target rows, weights and more
 
 `out=` is given, buffers are warm, what is compared takes turns in one process; figures are medians. Results are checked
 before they are timed: layouts against contiguous rows, bit for bit. `report.py` draws them, and has other libraries.
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+import options as kinds_of_loss
 from tables import of_shapes
 
 import xent
@@ -219,8 +221,18 @@ def check_dtype(z: Any, out: Any, y: Any, call: Call) -> None:
         raise SystemExit(f"{z.dtype}: wrong; nothing was timed")
 
 
+def options(rng: np.random.Generator, rounds: int) -> list[Record]:
+    records = []
+    for rows, classes in kinds_of_loss.SHAPES:
+        for name, seconds in medians(kinds_of_loss.calls(rng, rows, classes), rounds).items():
+            ns = seconds / (rows * classes) * 1e9
+            records.append({"operation": name, "rows": rows, "classes": classes, "ns_per_logit": ns})
+    return records
+
+
 PARTS: dict[str, Callable[[np.random.Generator, int], list[Record]]] = {
     "sweep": sweep, "few": few, "small": small, "layouts": layouts, "dtypes": dtypes,
+    "options": options,
 }  # fmt: skip
 
 

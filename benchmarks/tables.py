@@ -78,6 +78,14 @@ def of_shapes(part: str, records: Sequence[Record]) -> str:
         return markdown(
             ["call", "us", "in np.add"], [[r["call"], f"{r['us']:.2f}", f"{r['in_add']:.1f}"] for r in records]
         )
+    if part == "options":
+        return pivot(
+            records,
+            lambda r: r["operation"],
+            lambda r: f"{r['rows']} x {r['classes']}",
+            lambda r: short(r["ns_per_logit"]),
+            "ns per logit",
+        )
 
     def row(r: Record) -> str:
         return r["layout"] if part == "layouts" else f"{r['dtype']}, {r['rows']} x {r['classes']}"

@@ -1,0 +1,143 @@
+"""Kernels that take several rows at once, or turn aside for one: a row's bits do not depend on its neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xent
+
+CLASSES = [1, 2, 7, 31, 32, 33, 100, 129, 700, 1023, 1024, 1025, 2100]
+DTYPES = [np.float32, np.float64]
+
+
+def logits(classes, dtype, rows=37):
+    rng = np.random.default_rng((classes, np.dtype(dtype).itemsize))
+    z = (4 * rng.standard_normal((rows, classes))).astype(dtype)
+    z[5] *= 3e4  # far
+    z[11, 0] = -np.inf
+    z[17, -1] = np.inf
+    z[23] = np.nan
+    return z
+
+
+def rows_of(call, *arrays):
+    """Loss and gradient of each row alone."""
+    parts = [call(*(a[i : i + 1] for a in arrays)) for i in range(len(arrays[0]))]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a[0], b[0])
+    np.testing.assert_array_equal(a[1], b[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASSES)
+def test_probability_rows(classes, dtype, tier):
+    """One-hot rows, which are those of a label, between others; a row of zeros."""
+    z, rng = logits(classes, dtype), np.random.default_rng(classes)
+    q = rng.random(z.shape).astype(dtype)
+    hot = np.arange(0, len(z), 3)
+    q[hot] = 0
+    q[hot, hot % classes] = 1
+    q[7] = 0
+
+    def call(z, q):
+        return xent.cross_entropy_with_grad(z, q, reduction="none")
+
+    together = call(z, q)
+    same(together, rows_of(call, z, q))
+    by_label = xent.cross_entropy_with_grad(z[hot], hot % classes, reduction="none")
+    if classes > 1:
+        same((together[0][hot], together[1][hot]), by_label)
+    in_place = z.copy()
+    xent.cross_entropy_with_grad(in_place, q, reduction="none", out=in_place)
+    np.testing.assert_array_equal(in_place, together[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASSES)
+def test_smoothed_labels(classes, dtype, tier):
+    """Ignored labels between others, and the same as rows of probabilities."""
+    z, rng = logits(classes, dtype), np.random.default_rng(classes)
+    y = rng.integers(0, classes, len(z))
+    y[[0, 4, 16, 17, 36]] = -1
+    weight = rng.random(classes)
+
+    def call(z, y):
+        return xent.cross_entropy_with_grad(
+            z, y, reduction="none", label_smoothing=0.125, class_weight=weight, ignore_index=-1
+        )
+
+    together = call(z, y)
+    same(together, rows_of(call, z, y))
+    assert not np.any(together[0][y < 0])
+    assert not np.any(together[1][y < 0])
+    counts = y >= 0
+    one_hot = np.eye(classes, dtype=dtype)[y[counts]]
+    same(
+        (together[0][counts], together[1][counts]),
+        xent.cross_entropy_with_grad(z[counts], one_hot, reduction="none", label_smoothing=0.125, class_weight=weight),
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASSES)
+def test_sigmoid(classes, dtype, tier):
+    z, rng = logits(classes, dtype), np.random.default_rng(classes)
+    t, weight, positive = rng.random(z.shape), rng.random(len(z)), rng.random(classes)
+
+    def call(z, t, weight):
+        return xent.sigmoid_cross_entropy_with_grad(z, t, sample_weight=weight, pos_weight=positive, reduction="none")
+
+    together = call(z, t, weight)
+    same(together, rows_of(call, z, t, weight))
+    fortran = call(np.asfortranarray(z), np.asfortranarray(t), weight)
+    same(together, fortran)
+    finite = np.isfinite(z).all(1)
+    total = xent.sigmoid_cross_entropy(
+        z[finite], t[finite], sample_weight=weight[finite], pos_weight=positive, reduction="sum"
+    )
+    exact = together[0][finite].astype(np.float64).sum()
+    assert abs(total - exact) <= 4 * np.finfo(dtype).eps * exact  # of losses that were rounded, each on its own
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASSES)
+def test_weighted_logsumexp(classes, dtype, tier):
+    """Rows with NaN and infinities, among numbers and weights, next to others; b = 0 hides what is at its place."""
+    x, rng = logits(classes, dtype), np.random.default_rng(classes)
+    b = rng.standard_normal(x.shape).astype(dtype)
+    b[17, -1], b[2, 0], b[3, 0], b[9] = 0, np.inf, -np.inf, 0
+    b[23] = 0
+    x[9] = np.nan
+    together = xent.logsumexp(x, axis=1, b=b, return_sign=True)
+    alone = [xent.logsumexp(r, b=c, return_sign=True) for r, c in zip(x, b, strict=True)]
+    same(together, tuple(np.array(a, dtype) for a in zip(*alone, strict=True)))
+    assert together[0][9] == -np.inf
+    assert together[1][9] == 0
+    assert together[0][2] == np.inf
+    assert together[1][2:4].tolist() == [1, -1]
+    for r in (0, 1, 17):
+        value, sign = xent.reference.logsumexp(x[r].tolist(), b=b[r].tolist(), return_sign=True)
+        assert together[1][r] == sign
+        if value != -np.inf:
+            # terms of both signs: what is left of the largest may have lost some digits
+            assert abs(float(together[0][r]) - value) <= 1e3 * np.finfo(dtype).eps * max(1.0, abs(value))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_mean_of_target_rows(dtype, tier):
+    """Divided by the mass of the rows: with class and sample weights, over many groups of rows."""
+    rng = np.random.default_rng(0)
+    z, q = rng.standard_normal((1000, 45)).astype(dtype), rng.random((1000, 45)).astype(dtype)
+    weight, sample = rng.random(45), rng.random(1000)
+    mean = xent.cross_entropy(z, q, class_weight=weight, sample_weight=sample)
+    total = xent.cross_entropy(z, q, class_weight=weight, sample_weight=sample, reduction="sum")
+    mass = (sample[:, None] * weight * q.astype(np.float64)).sum()
+    assert abs(mean - float(total) / mass) <= 2 * np.finfo(dtype).eps * mean
+    bad = q.copy()
+    bad[777, 44] = -1
+    with pytest.raises(ValueError, match="row 777"):
+        xent.cross_entropy(z, bad, class_weight=weight)
