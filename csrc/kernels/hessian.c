@@ -71,6 +71,7 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     const ptrdiff_t classes = a->layout->classes;
     (void)group;
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
+    NAME(targets_open)(&t, a);
     for (ptrdiff_t row = first; row < last; row++) {
         const double s = entry(&p->sample_weight, row, 1.0);
         int large = 0;
@@ -79,12 +80,14 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
             NAME(row_fill)(&w, row_of(a->layout, a->grad, row), (REAL)0);
             continue;
         }
-        NAME(wide_lanes) masses = {{0}, {0}};
-        NAME(targets_start)(&t, a, row, y);
+        NAME(wide_lanes) masses;
+        NAME(no_numbers)(&masses);
+        NAME(targets_start)(&t, row, y);
         for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
             const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
             NAME(targets_at)(&t, start, n);
-            NAME(add_numbers)(t.hi, n, &masses), NAME(add_numbers)(t.lo, n, &masses);
+            NAME(add_numbers)(t.hi, n, &masses);
+            if (sizeof(REAL) == 8) NAME(add_numbers)(t.lo, n, &masses);
         }
         NAME(hessian_row)
         (&w, a->vector, row, NAME(wide_total)(&masses, classes), p->z_loss, NAME(row_factor)(a, row, s), numbers);

@@ -23,7 +23,8 @@ XENT_NOINLINE void NAME(add_gaps)(const REAL *x, const double *t_hi, const doubl
     NAME(wide_lanes) m = *mass, g = *gaps; /* local: compilers keep them in registers */
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
         for (int l = 0; l < XENT_LANES; l++) {
-            const wide t = {t_hi[i + l], t_lo[i + l]}, part = NAME(mul)(t, NAME(gap)(max, (double)x[i + l]));
+            const wide t = {t_hi[i + l], sizeof(REAL) == 8 ? t_lo[i + l] : 0.0};
+            const wide part = NAME(mul)(t, NAME(gap)(max, (double)x[i + l]));
             const int counts = t.hi != 0.0;
             NAME(add_lane)(&m.hi[l], &m.lo[l], t);
             NAME(add_lane)(&g.hi[l], &g.lo[l], (wide){counts ? part.hi : 0.0, counts ? part.lo : 0.0});
@@ -38,7 +39,7 @@ XENT_INLINE void NAME(soft_grads)(const REAL *restrict x, const double *restrict
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
         for (int l = 0; l < XENT_LANES; l++) {
             const wide p = NAME(mul)(NAME(term)(&v, x[i + l]), grown),
-                       t = NAME(mul)((wide){t_hi[i + l], t_lo[i + l]}, factor);
+                       t = NAME(mul)((wide){t_hi[i + l], sizeof(REAL) == 8 ? t_lo[i + l] : 0.0}, factor);
             const double g = NAME(sub)(p, t).hi;
             out[i + l] = lift ? NAME(lowered)(g) : NAME(rounded)(g);
         }
@@ -101,16 +102,16 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
         if (out_row) NAME(row_fill)(w, out_row, (REAL)NAN);
         return;
     }
-    NAME(wide_lanes) masses = {{0}, {0}}, all_gaps = {{0}, {0}};
+    NAME(wide_lanes) masses, all_gaps;
+    NAME(no_numbers)(&masses), NAME(no_numbers)(&all_gaps);
     REAL few[L];
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         NAME(targets_at)(t, start, n);
-        NAME(add_gaps)(x, t->hi, t->lo, whole, sum.max, &masses, &all_gaps);
+        if (whole) NAME(add_gaps)(x, t->hi, t->lo, whole, sum.max, &masses, &all_gaps);
         if (whole == n) continue;
-        for (int l = 0; l < L; l++) few[l] = (REAL)sum.max;
-        memcpy(few, x + whole, (size_t)(n - whole) * sizeof(REAL));
+        for (int l = 0; l < L; l++) few[l] = whole + l < n ? x[whole + l] : (REAL)sum.max;
         NAME(add_gaps)(few, t->hi + whole, t->lo + whole, L, sum.max, &masses, &all_gaps);
     }
     wide mass = NAME(wide_total)(&masses, classes);
@@ -125,22 +126,20 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
     const int lift = fabs(factor.hi) * mass.hi < 0x1p800;
     if (lift) factor = wide_scale(factor, 128.0);
     const wide grown = wide_mul(wide_div(factor, v.total), mass);
+    void (*const grads)(const REAL *, const double *, const double *, ptrdiff_t, const NAME(view_of_sum) *, wide, wide,
+                        REAL *) = lift ? NAME(soft_grads_lifted) : NAME(soft_grads_plain);
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         if (classes > XENT_SMALL_BLOCK) NAME(targets_at)(t, start, n);
-        memset(few, 0, sizeof few);
-        memcpy(few, x + whole, (size_t)(n - whole) * sizeof(REAL));
-        for (int rest = 0; rest < 2; rest++)
-            (lift ? NAME(soft_grads_lifted) : NAME(soft_grads_plain))(rest ? few : x, t->hi + (rest ? whole : 0),
-                                                                      t->lo + (rest ? whole : 0),
-                                                                      !rest       ? whole
-                                                                      : whole < n ? L
-                                                                                  : 0,
-                                                                      &v, grown, factor, w->terms + (rest ? whole : 0));
-        if (w->out->direct)
-            memcpy((REAL *)out_row + start, w->terms, (size_t)n * sizeof(REAL));
-        else
+        for (int l = 0; l < L; l++) few[l] = whole + l < n ? x[whole + l] : 0;
+        if (whole) grads(x, t->hi, t->lo, whole, &v, grown, factor, w->terms);
+        if (whole < n) grads(few, t->hi + whole, t->lo + whole, L, &v, grown, factor, w->terms + whole);
+        if (w->out->direct) {
+            REAL *out = (REAL *)out_row + start;
+            if (whole) memcpy(out, w->terms, (size_t)whole * sizeof(REAL));
+            for (ptrdiff_t i = whole; i < n; i++) out[i] = w->terms[i];
+        } else
             scatter_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
     }
 }
@@ -170,6 +169,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     block_scale few[XENT_BLOCKS_ON_STACK];
     wide total = {0.0, 0.0};
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
+    NAME(targets_open)(&t, a);
     w.streams = 0;
     const int at_once = NAME(rows_at_once)(&w);
     for (ptrdiff_t row = first; row < last; row++) {
@@ -180,7 +180,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             int large = 0;
             y[rows] = p->labels.data ? label_at(&p->labels, row + rows, &large) : 0;
             ignored = p->labels.data && p->has_ignore && y[rows] == p->ignore && !large;
-            if (!p->labels.data && p->label_smoothing == 0.0) only = NAME(only_class)(&t, a, row + rows);
+            if (!p->labels.data && p->label_smoothing == 0.0) only = NAME(only_class)(&t, row + rows);
         }
         w.out = NULL; /* no terms are stored: the logits are needed again */
         if (rows) NAME(sum_rows)(&w, row, rows);
@@ -189,7 +189,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             const double s = entry(&p->sample_weight, row, 1.0);
             double loss, lse;
             w.out_rows[0] = a->grad ? row_of(a->layout, a->grad, row) : NULL;
-            NAME(targets_start)(&t, a, row, y[r]);
+            NAME(targets_start)(&t, row, y[r]);
             NAME(soft_row)(&w, r, &t, w.out_rows[0], p->z_loss, NAME(row_factor)(a, row, s), &loss, &lse);
             NAME(put_row)(a, &w, row, s, loss, lse, &total);
         }
@@ -197,7 +197,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             NAME(put_ignored)(a, &w, row);
         else if (only >= 0) {
             const double s = entry(&p->sample_weight, row, 1.0);
-            NAME(targets_start)(&t, a, row, 0);
+            NAME(targets_start)(&t, row, 0);
             NAME(targets_at)(&t, only, 1);
             NAME(only_row)(a, &w, row, only, s, NAME(row_factor)(a, row, s), t.hi[0], &total);
         } else

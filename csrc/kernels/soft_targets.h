@@ -6,6 +6,12 @@ typedef struct {
     double hi[XENT_LANES], lo[XENT_LANES];
 } NAME(wide_lanes);
 
+/* -0 is what leaves every number as it is, and a loop over it is not made a memset, which takes longer than all the rest
+ * of ten classes: gcc makes string instructions of it. */
+XENT_INLINE void NAME(no_numbers)(NAME(wide_lanes) * lanes) {
+    for (int l = 0; l < XENT_LANES; l++) lanes->hi[l] = lanes->lo[l] = -0.0;
+}
+
 XENT_INLINE void NAME(add_lane)(double *hi, double *lo, wide x) {
     if (sizeof(REAL) == 4)
         *hi += x.hi;
@@ -33,7 +39,7 @@ typedef struct {
     char *row; /* probabilities, or NULL */
     int64_t label;
     wide keep, spread; /* 1 - eps, eps / C sum q */
-    /* of the block asked for last, and 0 up to whole groups of lanes */
+    /* of the block asked for last, and 0 up to whole groups of lanes; float32 leaves lo 0, as targets_open made it */
     double hi[XENT_SMALL_BLOCK], lo[XENT_SMALL_BLOCK], weight[XENT_SMALL_BLOCK];
 } NAME(targets);
 
@@ -47,23 +53,21 @@ XENT_NOINLINE void NAME(smooth)(double *restrict hi, double *restrict lo, ptrdif
 
 XENT_NOINLINE void NAME(weigh)(double *restrict hi, double *restrict lo, const double *restrict weight, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) {
-        const wide t = NAME(mul)((wide){hi[i], lo[i]}, (wide){weight[i], 0.0});
+        const wide t = NAME(mul)((wide){hi[i], sizeof(REAL) == 8 ? lo[i] : 0.0}, (wide){weight[i], 0.0});
         hi[i] = t.hi;
         if (sizeof(REAL) == 8) lo[i] = t.lo;
     }
 }
 
-/* The numbers q of classes start .. start + n - 1 to t->hi. */
+/* The numbers q of classes start .. start + n - 1 to t->hi, without memset, as above. */
 static inline void NAME(numbers_at)(NAME(targets) * t, ptrdiff_t start, ptrdiff_t n) {
+    const ptrdiff_t end = whole_groups(n), last = end - XENT_LANES, at = t->label - start;
     if (t->row) {
         gather_numbers(t->a->layout, t->a->probabilities, t->row, start, n, t->hi);
-    } else {
-        memset(t->hi, 0, (size_t)n * sizeof *t->hi);
-        if (t->label >= start && t->label < start + n) t->hi[t->label - start] = 1.0;
-    }
-    const ptrdiff_t end = whole_groups(n);
-    memset(t->hi + n, 0, (size_t)(end - n) * sizeof *t->hi);
-    memset(t->lo, 0, (size_t)end * sizeof *t->lo);
+        for (int l = 0; l < XENT_LANES && last >= 0; l++) t->hi[last + l] = last + l < n ? t->hi[last + l] : 0.0;
+    } else
+        for (ptrdiff_t i = 0; i < end; i++) t->hi[i] = i == at ? 1.0 : 0.0;
+    if (sizeof(REAL) == 8) memset(t->lo, 0, (size_t)end * sizeof *t->lo);
 }
 
 /* Their t to t->hi and t->lo. */
@@ -76,27 +80,28 @@ static inline void NAME(targets_at)(NAME(targets) * t, ptrdiff_t start, ptrdiff_
     NAME(weigh)(t->hi, t->lo, t->weight, n);
 }
 
-/* sum += the numbers; how many of them are not 0 */
-XENT_NOINLINE ptrdiff_t NAME(add_numbers)(const double *q, ptrdiff_t n, NAME(wide_lanes) * sum) {
-    ptrdiff_t nonzero = 0;
+/* sum += the numbers, in whole groups of lanes */
+XENT_NOINLINE void NAME(add_numbers)(const double *q, ptrdiff_t n, NAME(wide_lanes) * sum) {
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
-        for (int l = 0; l < XENT_LANES; l++) {
-            nonzero += q[i + l] != 0.0;
-            NAME(add_lane)(&sum->hi[l], &sum->lo[l], (wide){q[i + l], 0.0});
-        }
+        for (int l = 0; l < XENT_LANES; l++) NAME(add_lane)(&sum->hi[l], &sum->lo[l], (wide){q[i + l], 0.0});
+}
+
+XENT_NOINLINE ptrdiff_t NAME(count_nonzero)(const double *q, ptrdiff_t n) {
+    ptrdiff_t nonzero = 0;
+    for (ptrdiff_t i = 0; i < n; i++) nonzero += q[i] != 0.0;
     return nonzero;
 }
 
 /* The class on which all of a row's probability lies; -1 if there is none or more than one. */
-static inline ptrdiff_t NAME(only_class)(NAME(targets) * t, const xent_loss_args *a, ptrdiff_t row) {
+static inline ptrdiff_t NAME(only_class)(NAME(targets) * t, ptrdiff_t row) {
+    const xent_loss_args *a = t->a;
     const ptrdiff_t classes = a->layout->classes;
     ptrdiff_t nonzero = 0, which = -1;
-    t->a = a, t->row = row_of(a->layout, a->probabilities, row);
+    t->row = row_of(a->layout, a->probabilities, row);
     for (ptrdiff_t start = 0; start < classes && nonzero < 2; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
-        NAME(wide_lanes) sum = {{0}, {0}};
         NAME(numbers_at)(t, start, n);
-        const ptrdiff_t here = NAME(add_numbers)(t->hi, n, &sum);
+        const ptrdiff_t here = NAME(count_nonzero)(t->hi, n);
         for (ptrdiff_t i = 0; i < n && here == 1 && which < 0; i++)
             if (t->hi[i] != 0.0) which = start + i;
         nonzero += here;
@@ -104,16 +109,24 @@ static inline ptrdiff_t NAME(only_class)(NAME(targets) * t, const xent_loss_args
     return nonzero == 1 ? which : -1;
 }
 
-static inline void NAME(targets_start)(NAME(targets) * t, const xent_loss_args *a, ptrdiff_t row, int64_t label) {
+/* Once, before any row. */
+static inline void NAME(targets_open)(NAME(targets) * t, const xent_loss_args *a) {
+    t->a = a;
+    memset(t->lo, 0, sizeof t->lo);
+}
+
+static inline void NAME(targets_start)(NAME(targets) * t, ptrdiff_t row, int64_t label) {
+    const xent_loss_args *a = t->a;
     const ptrdiff_t classes = a->layout->classes;
     const double eps = a->problem->label_smoothing;
-    t->a = a, t->label = label;
+    t->label = label;
     t->row = a->probabilities ? row_of(a->layout, a->probabilities, row) : NULL;
     t->keep = two_sum(1.0, -eps), t->spread = (wide){0.0, 0.0};
     if (eps == 0.0) return;
     wide sum = {1.0, 0.0};
     if (t->row) {
-        NAME(wide_lanes) lanes = {{0}, {0}};
+        NAME(wide_lanes) lanes;
+        NAME(no_numbers)(&lanes);
         for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
             const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
             NAME(numbers_at)(t, start, n);
