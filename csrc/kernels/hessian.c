@@ -27,7 +27,7 @@ static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdif
     const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum, w->batch.log_s[0]) : 0.0),
                two_zeta = {2.0 * zeta, 0.0};
     const wide grown = wide_add(mass, twice);
-    const wide unit = wide_scale(wide_div(factor, v.total), 128.0); /* factor / total, lifted */
+    const wide unit = wide_div(wide_scale(factor, 128.0), v.total); /* factor / total, lifted */
     wide mean = {0.0, 0.0};
     for (int pass = vector ? 0 : 1; pass < 2; pass++) {
         for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {

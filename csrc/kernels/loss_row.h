@@ -113,14 +113,15 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
  * whatever its logits. */
 static inline void NAME(put_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t first, int rows,
                                   const double *weight, NAME(labelled) * k) {
+    const int nothing = a->grad_scale[0] == 0.0; /* to average */
     int none = 0;
     for (int r = 0; r < rows; r++) {
         const double loss = weight[r] == 0.0 ? 0.0 : weight[r] * k->loss[r];
         k->loss[r] = fabs(loss) < REAL_MIN ? 0.0 : loss;
-        none |= weight[r] == 0.0;
+        none |= weight[r] == 0.0 || nothing;
     }
     for (int r = 0; r < rows && none && a->grad; r++)
-        if (weight[r] == 0.0) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
+        if (weight[r] == 0.0 || nothing) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
     for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[first + r] = (REAL)k->loss[r];
     for (int r = 0; r < rows && a->lse_rows; r++) ((REAL *)a->lse_rows)[first + r] = NAME(rounded)(k->lse[r]);
 }

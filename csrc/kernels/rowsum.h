@@ -289,10 +289,10 @@ static inline void NAME(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, headroom
 
 #ifndef XENT_ROWSUM_SCALAR
 #define XENT_ROWSUM_SCALAR
-/* Of e^(low - high) for two far maxima. */
+/* e^(low - high) for two far maxima; 0 where it is no normal number. */
 XENT_INLINE wide far_factor(double low, double high) {
     double d = low - high;
-    return d < -1000.0 ? (wide){0.0, 0.0} : exp_f64(d, 0.0);
+    return d < -708.0 ? (wide){0.0, 0.0} : exp_f64(d, 0.0);
 }
 
 /* A sum in the scale of `from`, in that of `into`, whose maximum is no smaller. Two near scales differ by a power

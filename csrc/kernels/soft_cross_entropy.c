@@ -32,25 +32,19 @@ XENT_NOINLINE void NAME(add_gaps)(const REAL *x, const double *t_hi, const doubl
     *mass = m, *gaps = g;
 }
 
-/* out = factor' p - factor t for whole groups of lanes; lifted by 2^128 and lowered at the end, unless that is too much. */
-XENT_INLINE void NAME(soft_grads)(const REAL *restrict x, const double *restrict t_hi, const double *restrict t_lo,
-                                  ptrdiff_t n, NAME(view_of_sum) v, wide grown, wide factor, REAL *restrict out,
-                                  const int lift) {
+/* out = grown term - factor t for whole groups of lanes, formed too large by 1 / down; below `least` it is 0. */
+XENT_NOINLINE void NAME(soft_grads)(const REAL *restrict x, const double *restrict t_hi, const double *restrict t_lo,
+                                    ptrdiff_t n, const NAME(view_of_sum) * view, wide grown, wide factor, double down,
+                                    REAL *restrict out) {
+    const NAME(view_of_sum) v = *view;
+    const double least = REAL_MIN / down;
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
         for (int l = 0; l < XENT_LANES; l++) {
             const wide p = NAME(mul)(NAME(term)(&v, x[i + l]), grown),
                        t = NAME(mul)((wide){t_hi[i + l], sizeof(REAL) == 8 ? t_lo[i + l] : 0.0}, factor);
             const double g = NAME(sub)(p, t).hi;
-            out[i + l] = lift ? NAME(lowered)(g) : NAME(rounded)(g);
+            out[i + l] = fabs(g) < least ? (REAL)0 : (REAL)(g * down);
         }
-}
-XENT_NOINLINE void NAME(soft_grads_lifted)(const REAL *x, const double *t_hi, const double *t_lo, ptrdiff_t n,
-                                           const NAME(view_of_sum) * v, wide grown, wide factor, REAL *out) {
-    NAME(soft_grads)(x, t_hi, t_lo, n, *v, grown, factor, out, 1);
-}
-XENT_NOINLINE void NAME(soft_grads_plain)(const REAL *x, const double *t_hi, const double *t_lo, ptrdiff_t n,
-                                          const NAME(view_of_sum) * v, wide grown, wide factor, REAL *out) {
-    NAME(soft_grads)(x, t_hi, t_lo, n, *v, grown, factor, out, 0);
 }
 
 /* The loss of a row that is not finite, or whose sum of gaps is not: class by class. */
@@ -122,19 +116,23 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
     if (!out_row) return;
 
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
+    /* Formed so much too large that the largest elements are about 2^128, unless they are larger by themselves: no step
+     * before the last comes near a subnormal number. */
+    const double size = fabs(factor.hi) * (mass.hi + fabs(2.0 * zeta * *lse));
+    const int exponent = size > 0x1p-1000 ? exponent_of(size) : -1000;
+    const int lift = !(size < 0x1p800) ? 0 : exponent > 0 ? 128 : exponent < -894 ? 1022 : 128 - exponent;
+    const double down = power_of_two(-lift);
     if (zeta != 0.0) mass = wide_add(mass, product(2.0 * zeta, *lse));
-    const int lift = fabs(factor.hi) * mass.hi < 0x1p800;
-    if (lift) factor = wide_scale(factor, 128.0);
+    factor = wide_scale(factor, lift);
     const wide grown = wide_mul(wide_div(factor, v.total), mass);
-    void (*const grads)(const REAL *, const double *, const double *, ptrdiff_t, const NAME(view_of_sum) *, wide, wide,
-                        REAL *) = lift ? NAME(soft_grads_lifted) : NAME(soft_grads_plain);
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         if (classes > XENT_SMALL_BLOCK) NAME(targets_at)(t, start, n);
         for (int l = 0; l < L; l++) few[l] = whole + l < n ? x[whole + l] : 0;
-        if (whole) grads(x, t->hi, t->lo, whole, &v, grown, factor, w->terms);
-        if (whole < n) grads(few, t->hi + whole, t->lo + whole, L, &v, grown, factor, w->terms + whole);
+        if (whole) NAME(soft_grads)(x, t->hi, t->lo, whole, &v, grown, factor, down, w->terms);
+        if (whole < n)
+            NAME(soft_grads)(few, t->hi + whole, t->lo + whole, L, &v, grown, factor, down, w->terms + whole);
         if (w->out->direct) {
             REAL *out = (REAL *)out_row + start;
             if (whole) memcpy(out, w->terms, (size_t)whole * sizeof(REAL));
@@ -182,7 +180,8 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             ignored = p->labels.data && p->has_ignore && y[rows] == p->ignore && !large;
             if (!p->labels.data && p->label_smoothing == 0.0) only = NAME(only_class)(&t, row + rows);
         }
-        w.out = NULL; /* no terms are stored: the logits are needed again */
+        w.out = NULL;                  /* no terms are stored: the logits are needed again */
+        NAME(make_room)(&w, INFINITY); /* as often as they may count */
         if (rows) NAME(sum_rows)(&w, row, rows);
         w.out = a->grad;
         for (int r = 0; r < rows; r++, row++) {

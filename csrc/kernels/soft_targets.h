@@ -111,7 +111,7 @@ static inline ptrdiff_t NAME(only_class)(NAME(targets) * t, ptrdiff_t row) {
 
 /* Once, before any row. */
 static inline void NAME(targets_open)(NAME(targets) * t, const xent_loss_args *a) {
-    t->a = a;
+    t->a = a, t->label = 0;
     memset(t->lo, 0, sizeof t->lo);
 }
 

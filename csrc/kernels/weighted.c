@@ -1,6 +1,6 @@
 /* logsumexp with weights b (C), of either sign: out = log |sum b_c e^x_c|, sign = its sign.
  * Two sweeps: the largest x among those with b != 0; then the sum of b e^(x - max), the terms at the maximum apart, so
- * that log(|m|) + log1p(s), s = rest / m, keeps what is small beside them. A term with b = 0 counts for nothing, whatever
+ * that log(|m|) + log1p(s), s = rest / m, keeps what is too small beside them for two doubles. A term with b = 0 counts for nothing, whatever
  * its x. Sums are kept in two doubles, by the lanes of lanes.h.
  */
 #ifndef REAL
@@ -95,7 +95,7 @@ static double NAME(log_of_sum)(wide top, wide rest, double max, double *sign) {
     *sign = sum.hi > 0.0 ? 1.0 : sum.hi < 0.0 ? -1.0 : 0.0;
     if (sum.hi < 0.0) sum.hi = -sum.hi, sum.lo = -sum.lo;
     if (sum.hi == 0.0) return -INFINITY;
-    if (top.hi != 0.0 && part.hi > 0.0) /* log |m| + log1p(s): no digit of a small s is lost */
+    if (top.hi != 0.0 && part.hi > 0.0 && part.hi < 0x1p-50) /* log |m| + log1p(s): no digit of a small s is lost */
         return max + (log_parts(fabs(top.hi), top.hi < 0.0 ? -top.lo : top.lo) + log1p_wide(part));
     return max + log_parts(sum.hi, sum.lo);
 }

@@ -1,0 +1,80 @@
+"""Logits, weights and factors at the ends of their range: each once gave a wrong number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xent
+
+DTYPES = [np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gap", [700, 708, 709, 720, 800, 990, 1001])
+def test_far_logits_whose_terms_are_no_normal_numbers(gap, dtype, tier):
+    """e^-720 once wrapped round in the exponent of a double: a gradient of 1e269."""
+    x = np.array([[70000.0, 70000.0 - gap]], dtype)
+    loss, grad = xent.cross_entropy_with_grad(x, [1])
+    assert loss == gap
+    np.testing.assert_array_equal(grad, [[1, -1]])
+    np.testing.assert_array_equal(xent.cross_entropy_with_grad(x, np.array([[0, 1]], dtype))[1], [[1, -1]])
+    blocks = np.full((1, 4097), x[0, 0])
+    blocks[0, -1] = x[0, 1]
+    exact = 70000 + np.log(4096)
+    assert abs(xent.logsumexp(blocks, axis=1)[0] - exact) <= 2 * np.spacing(dtype(exact))
+    assert abs(xent.softmax(blocks, axis=1)[0, 0] * 4096 - 1) <= 2 * np.finfo(dtype).eps
+    assert xent.softmax(blocks, axis=1)[0, -1] <= np.exp(-700.0)
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-60, 1e-65, 1e-80, 1e-200, 1e-290, 1e250])
+def test_factors_of_target_rows(factor, tier):
+    """A tiny factor divided by a sum near 2^940 was a subnormal number before it was brought up."""
+    x, q, w = [[1.0, 0.5, -2.0]], [[0.2, 0.3, 0.5]], [factor]
+    for more in ({}, {"z_loss": 0.5}):
+        grad = xent.cross_entropy_grad(x, q, reduction="sum", sample_weight=w, **more)
+        exact = xent.reference.cross_entropy_grad(x, q, reduction="sum", sample_weight=w, **more)
+        np.testing.assert_allclose(grad, exact, rtol=8 * 2.0**-52)  # p - q: here neither is 8 times the difference
+    if 1e-62 < factor < 1:
+        diagonal = xent.cross_entropy_hessian_diag(x, q, reduction="sum", sample_weight=w)
+        exact = xent.reference.cross_entropy_hessian_diag(x, q, reduction="sum", sample_weight=w)
+        np.testing.assert_allclose(diagonal, exact, rtol=4 * 2.0**-52)
+
+
+def test_z_loss_larger_than_the_mass_where_lse_is_negative(tier):
+    """Lifted, the gradient overflowed: NaN."""
+    got = xent.cross_entropy_grad([[-1.0, -2.0]], [[0.5, 0.5]], z_loss=1e280, reduction="sum")
+    exact = xent.reference.cross_entropy_grad([[-1.0, -2.0]], [[0.5, 0.5]], z_loss=1e280, reduction="sum")
+    np.testing.assert_allclose(got, exact, rtol=4 * 2.0**-52)
+
+
+def test_target_rows_count_as_often_as_they_may(tier):
+    """The room for small terms was left over from the row before: a loss of 0, or not, by the order of the rows."""
+    x, weight = np.array([[0, -130], [0, -130]], np.float32), [1e35, 1e35]
+    rows = np.array([[1.0, 0.0], [1.0, 1e-80]])
+    one = xent.cross_entropy(x, rows, class_weight=weight, reduction="none")
+    other = xent.cross_entropy(x, rows[::-1], class_weight=weight, reduction="none")
+    np.testing.assert_array_equal(one, other[::-1])
+    np.testing.assert_allclose(one, 1e35 * np.exp(-130.0), rtol=2 * 2.0**-23)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nothing_to_average_in_a_row_that_is_not_finite(dtype, tier):
+    x = np.array([[np.inf, 1], [np.nan, 2]], dtype)
+    for targets, options in [
+        (np.zeros_like(x), {}),
+        ([0, 0], {"class_weight": [0.0, 1.0]}),
+        ([0, 0], {"class_weight": [0.0, 1.0], "label_smoothing": 0.1}),
+    ]:
+        loss, grad = xent.cross_entropy_with_grad(x, targets, **options)
+        np.testing.assert_array_equal(grad, np.zeros_like(x))
+        assert loss == 0
+
+
+def test_weights_whose_sum_is_near_one(tier):
+    """log of the weight at the maximum and log1p of the rest cancelled: 33 ulp."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        b, x = np.array([rng.random() + 0.5, 0.06 * rng.random()]), np.array([-0.3, 0.03]) * rng.random()
+        exact = xent.reference.logsumexp(x, b=b)
+        assert abs(xent.logsumexp(x, b=b) - exact) <= 2 * np.spacing(max(abs(exact), np.abs(x).max()))
