@@ -19,10 +19,11 @@
 #define XENT_ROWSUM_H
 enum {
     SUM_ONLY,
-    SUM_PACKED /* only, too; what is next goes to the second-level cache, as in place */,
+    SUM_PACKED /* only, too; what is next goes to the second-level cache */,
     SUM_STORE,
     SUM_KEEP /* stored where they stay in the cache */,
-    SUM_IN_PLACE
+    SUM_IN_PLACE,
+    SUM_PACKED_IN_PLACE
 };
 enum row_kind { ROW_FINITE, ROW_EMPTY /* nothing above -inf */, ROW_INFINITE /* +inf */, ROW_NAN };
 
@@ -102,7 +103,7 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
  * be stored to. */
 #define SWEEP_GROUP                                                                                  \
     for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {                            \
-        if (mode == SUM_PACKED || mode == SUM_IN_PLACE)                                              \
+        if (mode == SUM_PACKED || mode == SUM_PACKED_IN_PLACE)                                       \
             __builtin_prefetch(ahead + l * (int)sizeof(REAL), 0, 2);                                 \
         else                                                                                         \
             __builtin_prefetch(ahead + l * (int)sizeof(REAL), 0);                                    \
@@ -110,7 +111,7 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
     }                                                                                                \
     ahead += ahead_step;                                                                             \
     for (int l = 0; l < XENT_LANES; l++) {                                                           \
-        REAL v = mode == SUM_IN_PLACE ? e[i + l] : x[i + l];                                         \
+        REAL v = mode >= SUM_IN_PLACE ? e[i + l] : x[i + l];                                         \
         if (clamp) v = v < floor ? floor : v; /* a NaN stays */                                      \
         REAL term = NAME(add_exp)(v, rounder, 1, &hi[l], &lo[l]);                                    \
         if (mode >= SUM_STORE) e[i + l] = term;                                                      \
@@ -122,7 +123,7 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
                              REAL floor, int mode, int clamp, NAME(lanes) *restrict out, int scale,
                              const REAL *restrict terms, REAL *restrict to, REAL d_hi, REAL d_lo, ptrdiff_t scaled_n,
                              const char *ahead, ptrdiff_t ahead_step) {
-    const REAL *from = mode == SUM_IN_PLACE ? e : x;
+    const REAL *from = mode >= SUM_IN_PLACE ? e : x;
     const ptrdiff_t whole = n - n % XENT_LANES, both = scaled_n < whole ? scaled_n : whole;
     REAL hi[XENT_LANES],
         lo[XENT_LANES]; /* local arrays: compilers keep these in registers, but gcc not beside stream_line */
@@ -167,6 +168,7 @@ SWEEP(sweep_store_clamped, SUM_STORE, 1, 0)
 SWEEP(sweep_and_stream, SUM_KEEP, 0, 1)
 SWEEP(sweep_in_place, SUM_IN_PLACE, 0, 0)
 SWEEP(sweep_in_place_clamped, SUM_IN_PLACE, 1, 0)
+SWEEP(sweep_packed_in_place, SUM_PACKED_IN_PLACE, 0, 0)
 #undef SWEEP
 
 XENT_INLINE int NAME(has_nan)(const REAL *x, ptrdiff_t n) {
@@ -213,8 +215,9 @@ static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headro
          : look.packed ? NAME(sweep_packed)
                        : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes, look, NULL);
     else if (e == x)
-        (by->clamp ? NAME(sweep_in_place_clamped) : NAME(sweep_in_place))(NULL, e, n, by->rounder, sigma, by->floor,
-                                                                          lanes, look, NULL);
+        (by->clamp     ? NAME(sweep_in_place_clamped)
+         : look.packed ? NAME(sweep_packed_in_place)
+                       : NAME(sweep_in_place))(NULL, e, n, by->rounder, sigma, by->floor, lanes, look, NULL);
     else
         (by->clamp ? NAME(sweep_store_clamped) : NAME(sweep_store))(x, e, n, by->rounder, sigma, by->floor, lanes, look,
                                                                     NULL);
