@@ -54,6 +54,24 @@ XENT_INLINE wide wide_div(wide a, wide b) {
     return fast_two_sum(q, r / b.hi);
 }
 
+/* hi + lo += x, with what the addition loses kept in lo; an infinite sum stays infinite. */
+XENT_INLINE void add_kept(double *hi, double *lo, double x) {
+    wide s = two_sum(*hi, x);
+    *hi = s.hi, *lo += s.lo - s.lo == 0.0 ? s.lo : 0.0;
+}
+
+/* Lanes of two parts folded in halves, of n numbers those that got one. */
+static inline wide wide_fold(double *hi, double *lo, ptrdiff_t n) {
+#define SUMS(half)                                                                         \
+    for (int l = 0; l < half && half < n; l++) {                                           \
+        const wide s = wide_add((wide){hi[l], lo[l]}, (wide){hi[l + half], lo[l + half]}); \
+        hi[l] = s.hi, lo[l] = s.lo;                                                        \
+    }
+    XENT_FOLD(SUMS)
+#undef SUMS
+    return (wide){hi[0], lo[0]};
+}
+
 XENT_INLINE wide wide_scale(wide a, double n) { /* a 2^n */
     return (wide){scale_by(a.hi, n), scale_by(a.lo, n)};
 }

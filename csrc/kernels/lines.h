@@ -14,14 +14,13 @@ XENT_INLINE void put_bytes(char *to, const void *from, ptrdiff_t n, int past) {
 }
 #endif
 
-enum { NAME(QUAD) = 16 / (int)sizeof(REAL) };
-
 /* n numbers in the opposite order: from[0] becomes to[n - 1]. */
 XENT_INLINE void NAME(reverse)(const char *from, char *to, ptrdiff_t n) {
     enum { SIZE = sizeof(REAL) };
     ptrdiff_t i = 0;
 #ifdef XENT_SHUFFLES
-    for (; i + NAME(QUAD) <= n; i += NAME(QUAD)) NAME(reversed)(from + i * SIZE, to + (n - i - NAME(QUAD)) * SIZE);
+    for (; i + NAME(SQUARE) <= n; i += NAME(SQUARE))
+        NAME(reversed)(from + i * SIZE, to + (n - i - NAME(SQUARE)) * SIZE);
 #endif
     for (; i < n; i++) memcpy(to + (n - 1 - i) * SIZE, from + i * SIZE, SIZE);
 }
@@ -30,7 +29,7 @@ XENT_INLINE void NAME(reverse)(const char *from, char *to, ptrdiff_t n) {
 XENT_INLINE void NAME(every_second)(const char *p, REAL *to, ptrdiff_t n) {
     ptrdiff_t i = 0;
 #ifdef XENT_SHUFFLES
-    for (; i + NAME(QUAD) < n; i += NAME(QUAD)) /* what follows the last is not read */
+    for (; i + NAME(SQUARE) < n; i += NAME(SQUARE)) /* what follows the last is not read */
         NAME(evens)(p + 2 * i * (ptrdiff_t)sizeof(REAL), to + i);
 #endif
     for (; i < n; i++) memcpy(to + i, p + 2 * i * (ptrdiff_t)sizeof(REAL), sizeof(REAL));

@@ -6,9 +6,7 @@
 #define XENT_LOSS_ROW_H
 /* total += loss, with what the addition loses kept apart; an infinite loss stays infinite. */
 XENT_INLINE void add_loss(wide *total, double loss) {
-    wide s = two_sum(total->hi, loss);
-    total->hi = s.hi;
-    total->lo += s.lo - s.lo == 0.0 ? s.lo : 0.0;
+    add_kept(&total->hi, &total->lo, loss);
 }
 
 XENT_INLINE wide product(double a, double b) { /* a b, exactly */

@@ -162,8 +162,7 @@ static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const 
     ptrdiff_t n = (pack->neighbours ? XENT_PACK_FAR : XENT_PACK_NEAR) / (size ? size : 1);
     if (pack->neighbours && n < XENT_PACKED)
         n = XENT_PACKED * size <= XENT_PACK_MOST ? XENT_PACKED : XENT_PACK_MOST / size;
-    pack->past = out && out->data != x->data &&
-                 layout->rows >= XENT_STREAM_BYTES / (ptrdiff_t)sizeof(REAL) / (layout->classes ? layout->classes : 1);
+    pack->past = NAME(goes_past)(layout, x, out);
     n = n > XENT_PACK_ROWS ? XENT_PACK_ROWS : n < 1 ? 1 : n;
     n = (n + group - 1) / group * group;
     pack->n = n < rows ? n : rows;

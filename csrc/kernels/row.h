@@ -316,6 +316,12 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
 
 #include "scale.h"
 
+/* Whether results go past the cache: large ones, not in place. */
+XENT_INLINE int NAME(goes_past)(const xent_layout *layout, const xent_view *x, const xent_view *out) {
+    return out && out->data != x->data &&
+           layout->rows >= XENT_STREAM_BYTES / (ptrdiff_t)sizeof(REAL) / (layout->classes ? layout->classes : 1);
+}
+
 /* Ready for rows of this layout; 0 where there is no memory for the scales of a row of very many classes. */
 static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layout, const xent_view *x,
                                       const xent_view *out, block_scale *few, atomic_int *failed) {
@@ -323,8 +329,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->layout = layout, w->x = x, w->out = out;
     w->half = w->later.rows = w->later.next = 0;
     w->first = 0, w->ahead = XENT_AHEAD;
-    w->streams = out && out->data != x->data &&
-                 layout->rows >= XENT_STREAM_BYTES / (ptrdiff_t)sizeof(REAL) / (layout->classes ? layout->classes : 1);
+    w->streams = NAME(goes_past)(layout, x, out);
     NAME(make_room)(w, 1.0);
     w->blocks = !out || blocks <= XENT_BLOCKS_ON_STACK ? few : malloc(blocks * sizeof *few);
     if (!w->blocks) atomic_store(failed, 1);

@@ -40,10 +40,7 @@ XENT_NOINLINE void NAME(each)(NAME(two_classes) *restrict b, ptrdiff_t n, wide s
 /* Lane i % XENT_LANES of the totals += losses[i]; what is infinite stays so. */
 XENT_NOINLINE void NAME(add_losses)(const double *losses, ptrdiff_t n, double *hi, double *lo) {
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
-        for (int l = 0; l < XENT_LANES; l++) {
-            const wide s = two_sum(hi[l], losses[i + l]);
-            hi[l] = s.hi, lo[l] += s.lo - s.lo == 0.0 ? s.lo : 0.0;
-        }
+        for (int l = 0; l < XENT_LANES; l++) add_kept(&hi[l], &lo[l], losses[i + l]);
 }
 
 /* Classes start .. start + n - 1 of `rows` rows from `first` on into b; how many numbers that is, in whole groups. */

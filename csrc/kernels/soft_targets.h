@@ -23,15 +23,12 @@ XENT_INLINE void NAME(add_lane)(double *hi, double *lo, wide x) {
 
 /* The lanes folded in halves, of n classes those that got a term. */
 static inline wide NAME(wide_total)(NAME(wide_lanes) * lanes, ptrdiff_t n) {
-    double *hi = lanes->hi, *lo = lanes->lo;
-#define SUMS(half)                                                                          \
-    for (int l = 0; l < half && half < n; l++) {                                            \
-        const wide s = NAME(add)((wide){hi[l], lo[l]}, (wide){hi[l + half], lo[l + half]}); \
-        hi[l] = s.hi, lo[l] = s.lo;                                                         \
-    }
+    if (sizeof(REAL) == 8) return wide_fold(lanes->hi, lanes->lo, n);
+#define SUMS(half) \
+    for (int l = 0; l < half && half < n; l++) lanes->hi[l] += lanes->hi[l + half];
     XENT_FOLD(SUMS)
 #undef SUMS
-    return (wide){hi[0], lo[0]};
+    return (wide){lanes->hi[0], 0.0};
 }
 
 typedef struct {

@@ -9,7 +9,8 @@ typedef struct {
 } two_class;
 
 /* In double, to be rounded once: within 2^-29, as in activation_f32.h. In the range of float32 e^-|z| needs no lifting; what
- * is below e^-700 counts as 0, which shows only under weights of 1e266 and more. One division makes both sigmoids and the logarithm:
+ * is below e^-700 counts as 0, which shows only under weights of 1e266 and more. One division makes both sigmoids and the
+ * logarithm:
  *   1 / (1 + e) = (2 + e) / d,   log(1 + e) = 2 atanh(s),   s = e / (2 + e) = e (1 + e) / d,   d = (1 + e) (2 + e) */
 XENT_INLINE two_class two_class_f32(double z, wide a, wide b) {
     const double size = fabs(z), up = z > 0.0 ? a.hi : b.hi, down = z > 0.0 ? b.hi : a.hi;

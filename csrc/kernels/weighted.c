@@ -1,7 +1,7 @@
 /* logsumexp with weights b (C), of either sign: out = log |sum b_c e^x_c|, sign = its sign.
  * Two sweeps: the largest x among those with b != 0; then the sum of b e^(x - max), the terms at the maximum apart, so
- * that log(|m|) + log1p(s), s = rest / m, keeps what is too small beside them for two doubles. A term with b = 0 counts for nothing, whatever
- * its x. Sums are kept in two doubles, by the lanes of lanes.h.
+ * that log(|m|) + log1p(s), s = rest / m, keeps what is too small beside them for two doubles. A term with b = 0 counts for
+ * nothing, whatever its x. Sums are kept in two doubles, by the lanes of lanes.h.
  */
 #ifndef REAL
 #define KERNEL_FILE "weighted.c"
@@ -60,18 +60,6 @@ XENT_NOINLINE void NAME(add_weighted)(const NAME(weighted) * v, double max, NAME
     *sums = s;
 }
 
-/* The lanes folded in halves, of n classes those that got a term. */
-static wide NAME(folded_lanes)(double *hi, double *lo, ptrdiff_t n) {
-#define SUMS(half)                                                                         \
-    for (int l = 0; l < half && half < n; l++) {                                           \
-        const wide s = wide_add((wide){hi[l], lo[l]}, (wide){hi[l + half], lo[l + half]}); \
-        hi[l] = s.hi, lo[l] = s.lo;                                                        \
-    }
-    XENT_FOLD(SUMS)
-#undef SUMS
-    return (wide){hi[0], lo[0]};
-}
-
 /* What a row with an odd number comes to: NaN, or the infinity of all its infinite terms. */
 static double NAME(odd_sum)(const xent_reduce_args *a, NAME(sweeper) * w, ptrdiff_t row, NAME(weighted) * v) {
     int nan = 0, positive = 0, negative = 0;
@@ -126,8 +114,8 @@ void KERNEL(weighted_logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrd
                 if (classes > XENT_SMALL_BLOCK) NAME(weighted_at)(a, &w, row, start, &v);
                 NAME(add_weighted)(&v, max, &sums);
             }
-            value = NAME(log_of_sum)(NAME(folded_lanes)(sums.top, sums.top_lo, classes),
-                                     NAME(folded_lanes)(sums.rest, sums.rest_lo, classes), max, &sign);
+            value = NAME(log_of_sum)(wide_fold(sums.top, sums.top_lo, classes),
+                                     wide_fold(sums.rest, sums.rest_lo, classes), max, &sign);
         }
         if (!a->row_sign && sign < 0.0) value = NAN;
         ((REAL *)a->row_out)[row] = NAME(rounded)(value);
