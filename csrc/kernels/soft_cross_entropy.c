@@ -170,37 +170,37 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     NAME(targets_open)(&t, a);
     w.streams = 0;
     const int at_once = NAME(rows_at_once)(&w);
-    for (ptrdiff_t row = first; row < last; row++) {
+    while (first < last) { /* some rows together, up to one that is to be ignored or has a single class */
         int64_t y[XENT_ROWS];
         int rows = 0, ignored = 0;
         ptrdiff_t only = -1;
-        for (; rows < at_once && row + rows < last && !ignored && only < 0; rows += !ignored && only < 0) {
+        for (; rows < at_once && first + rows < last; rows++) {
             int large = 0;
-            y[rows] = p->labels.data ? label_at(&p->labels, row + rows, &large) : 0;
+            y[rows] = p->labels.data ? label_at(&p->labels, first + rows, &large) : 0;
             ignored = p->labels.data && p->has_ignore && y[rows] == p->ignore && !large;
-            if (!p->labels.data && p->label_smoothing == 0.0) only = NAME(only_class)(&t, row + rows);
+            if (!p->labels.data && p->label_smoothing == 0.0) only = NAME(only_class)(&t, first + rows);
+            if (ignored || only >= 0) break;
         }
         w.out = NULL;                  /* no terms are stored: the logits are needed again */
         NAME(make_room)(&w, INFINITY); /* as often as they may count */
-        if (rows) NAME(sum_rows)(&w, row, rows);
+        if (rows) NAME(sum_rows)(&w, first, rows);
         w.out = a->grad;
-        for (int r = 0; r < rows; r++, row++) {
-            const double s = entry(&p->sample_weight, row, 1.0);
+        for (int r = 0; r < rows; r++, first++) {
+            const double s = entry(&p->sample_weight, first, 1.0);
             double loss, lse;
-            w.out_rows[0] = a->grad ? row_of(a->layout, a->grad, row) : NULL;
-            NAME(targets_start)(&t, row, y[r]);
-            NAME(soft_row)(&w, r, &t, w.out_rows[0], p->z_loss, NAME(row_factor)(a, row, s), &loss, &lse);
-            NAME(put_row)(a, &w, row, s, loss, lse, &total);
+            w.out_rows[0] = a->grad ? row_of(a->layout, a->grad, first) : NULL;
+            NAME(targets_start)(&t, first, y[r]);
+            NAME(soft_row)(&w, r, &t, w.out_rows[0], p->z_loss, NAME(row_factor)(a, first, s), &loss, &lse);
+            NAME(put_row)(a, &w, first, s, loss, lse, &total);
         }
-        if (ignored)
-            NAME(put_ignored)(a, &w, row);
-        else if (only >= 0) {
-            const double s = entry(&p->sample_weight, row, 1.0);
-            NAME(targets_start)(&t, row, 0);
+        if (ignored) NAME(put_ignored)(a, &w, first++);
+        if (only >= 0) {
+            const double s = entry(&p->sample_weight, first, 1.0);
+            NAME(targets_start)(&t, first, 0);
             NAME(targets_at)(&t, only, 1);
-            NAME(only_row)(a, &w, row, only, s, NAME(row_factor)(a, row, s), t.hi[0], &total);
-        } else
-            row--;
+            NAME(only_row)(a, &w, first, only, s, NAME(row_factor)(a, first, s), t.hi[0], &total);
+            first++;
+        }
     }
     if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
     NAME(sweeper_stop)(&w, few);
