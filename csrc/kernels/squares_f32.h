@@ -1,11 +1,11 @@
 /* Sums of the squares of rows of n float32: the first additions in float32, the others in double.
  *
  * A row is read in vectors of 16, the last of which ends with it: what it has of the vector before counts as 0. (A row
- * of fewer is one vector, and what follows it counts as 0.) Of each 64 numbers, lane l of 16 adds up
- * (v[l]^2 + v[l + 16]^2) + (v[l + 32]^2 + v[l + 48]^2) in float32. Of rows of more than 64 numbers these are added in
- * double; then lane l is added to lane l + 8, and neighbours to neighbours, for 16 rows at once. Of shorter rows lane l is
- * added to lane l + 8 and l + 4 in float32, neighbours to neighbours, of at most 32 numbers the first time in float32, the
- * rest in double, for 4 rows at once. At most 5 roundings to float32 lie on the way of a term.
+ * of fewer is one vector, and what follows it counts as 0.) Of each 64 numbers, lane l of 16 adds up v[l]^2, v[l + 16]^2,
+ * v[l + 32]^2, v[l + 48]^2 by fused multiply-adds in float32. Of rows of more than 64 numbers these are added in double;
+ * then lane l is added to lane l + 8, and neighbours to neighbours, for 16 rows at once. Of shorter rows lane l is added
+ * to lane l + 8 and l + 4 in float32, neighbours to neighbours, of at most 32 numbers the first time in float32, the rest
+ * in double, for 4 rows at once. At most 6 roundings to float32 lie on the way of a term.
  *
  * A sum in float32 begins with 2^-100, half a unit of which is above any subnormal number: so it makes no difference
  * whether subnormal numbers and squares count. What that adds to a small sum, and what overflows, is seen in the sum:
@@ -31,37 +31,31 @@ XENT_INLINE uint64_t above_floor(double sum) {
     return bits_of(sum) - bits_of(0x1p-64);
 }
 
-/* s = the squares of the 8 numbers at x; of those that count, where keep is all ones; beginning with the floor. Vectors
- * are passed by address: how they are passed by value depends on the tier. */
-XENT_INLINE void squares_at(const float *x, eight_f32 *s) {
-    memcpy(s, x, sizeof *s);
-    *s *= *s;
+/* s += the squares of the 8 numbers at x; of those that count, where keep is all ones. Vectors are passed by address:
+ * how they are passed by value depends on the tier. */
+XENT_INLINE void add_eight(const float *x, eight_f32 *s) {
+    float v[8], sum[8];
+    memcpy(v, x, sizeof v), memcpy(sum, s, sizeof sum);
+    for (int l = 0; l < 8; l++) sum[l] = fmaf(v[l], v[l], sum[l]);
+    memcpy(s, sum, sizeof sum);
 }
-XENT_INLINE void kept_squares(const float *x, const uint32_t *keep, eight_f32 *s) {
+XENT_INLINE void add_kept_of_eight(const float *x, const uint32_t *keep, eight_f32 *s) {
+    float kept[8];
     eight_u32 v, mask;
     memcpy(&v, x, sizeof v);
     memcpy(&mask, keep, sizeof mask);
     v &= mask;
-    memcpy(s, &v, sizeof v);
-    *s *= *s;
-}
-XENT_INLINE void floored(eight_f32 *s) {
-    *s += (eight_f32){0} + SQUARE_FLOOR;
+    memcpy(kept, &v, sizeof v);
+    add_eight(kept, s);
 }
 
 /* 8 lanes of the `vectors` at x, the last of which is at `last`. */
 XENT_INLINE void square_lanes(const float *x, const float *last, const uint32_t *keep, const int vectors,
                               eight_f32 *sum) {
-    enum { V = XENT_SQUARE_LANES };
-    eight_f32 a, b, c, d;
-    kept_squares(last, keep, &d);
-    if (vectors == 1) a = d, floored(&a);
-    if (vectors >= 2) squares_at(x, &a), floored(&a);
-    if (vectors == 2) a += d;
-    if (vectors >= 3) squares_at(x + V, &b), a += b;
-    if (vectors == 3) floored(&d), a += d;
-    if (vectors == 4) squares_at(x + 2 * V, &c), floored(&c), c += d, a += c;
-    *sum = a;
+    eight_f32 s = (eight_f32){0} + SQUARE_FLOOR;
+    for (int i = 0; i < vectors - 1; i++) add_eight(x + i * XENT_SQUARE_LANES, &s);
+    add_kept_of_eight(last, keep, &s);
+    *sum = s;
 }
 
 /* Lane l + lane l + 8 of the same. */

@@ -6,21 +6,17 @@ XENT_INLINE float kept(const float *v, const uint32_t *keep, int l) {
 
 /* Lane l of the `vectors` at x; the last of them is at `last`. */
 XENT_INLINE float square_lane(const float *x, const float *last, const uint32_t *keep, const int vectors, const int l) {
-    enum { V = XENT_SQUARE_LANES };
+    float sum = SQUARE_FLOOR;
+    for (int i = 0; i < vectors - 1; i++) sum = fmaf(x[l + i * XENT_SQUARE_LANES], x[l + i * XENT_SQUARE_LANES], sum);
     const float v = kept(last, keep, l);
-    if (vectors == 1) return SQUARE_FLOOR + v * v;
-    float a = SQUARE_FLOOR + x[l] * x[l];
-    if (vectors == 2) return a + v * v;
-    a += x[l + V] * x[l + V];
-    if (vectors == 3) return a + (SQUARE_FLOOR + v * v);
-    return a + ((SQUARE_FLOOR + x[l + 2 * V] * x[l + 2 * V]) + v * v);
+    return fmaf(v, v, sum);
 }
 
 /* The same of 64 numbers, all of which count. */
 XENT_INLINE float square_lane_of_step(const float *x, const int l) {
-    enum { V = XENT_SQUARE_LANES };
-    const float *y = x + 2 * V;
-    return ((SQUARE_FLOOR + x[l] * x[l]) + x[l + V] * x[l + V]) + ((SQUARE_FLOOR + y[l] * y[l]) + y[l + V] * y[l + V]);
+    float sum = SQUARE_FLOOR;
+    for (int i = 0; i < XENT_SQUARE_STEP; i += XENT_SQUARE_LANES) sum = fmaf(x[l + i], x[l + i], sum);
+    return sum;
 }
 
 XENT_INLINE void add_neighbours(double *restrict to, const double *from, const int n) {
