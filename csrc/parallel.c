@@ -8,7 +8,7 @@
  * No OpenMP: two of its runtimes in a process clash, libgomp hangs after fork, and wheels would have to carry one.
  */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
-#define _GNU_SOURCE /* sched_getaffinity */
+#define _GNU_SOURCE /* sets of CPUs */
 #endif
 #include "parallel.h"
 
@@ -58,12 +58,17 @@ typedef struct {
     int workers;            /* threads made */
     unsigned ticket;        /* number of the loop; a worker that sees a new one may take part in it */
     int threads;            /* that may take part, the caller included */
+    int apart;              /* calls between whose loops other threads wait busily */
+    int kept_from;          /* the CPU that workers are kept from, + 1; 0: none */
     int chunks, next, left; /* of the loop: how many, the next to be taken, those not yet done */
     ptrdiff_t n;
     void (*body)(void *, ptrdiff_t, ptrdiff_t);
     void *context;
 } pool_t;
 
+#if defined(__linux__)
+static pthread_t handles[MAX_WORKERS];
+#endif
 static pool_t pool = {.busy = LOCK_INIT, .guard = LOCK_INIT, .start = SIGNAL_INIT, .done = SIGNAL_INIT};
 static int num_threads; /* 0: not yet asked for; guarded by pool.guard */
 
@@ -127,8 +132,42 @@ static int make_worker(int number) {
     pthread_attr_setstacksize(&attributes, 1 << 20);
     const int made = pthread_create(&thread, &attributes, worker, (void *)(intptr_t)number) == 0;
     pthread_attr_destroy(&attributes);
+#if defined(__linux__)
+    handles[number - 1] = thread;
+#endif
     return made;
 #endif
+}
+
+/* Workers run on other CPUs than the caller, if `cpu` is one (+ 1). The kernel puts a thread that wakes on the CPU of
+ * whoever woke it, unless it sees an idle one; and while the threads of a BLAS wait for their next product, which they do
+ * busily for 20 ms and more, it sees none. They would yield, but nobody is sent to them: of two threads, a loss between
+ * two products had one. guard is held. */
+static void keep_workers_from(int cpu) {
+#if defined(__linux__)
+    static cpu_set_t free_to[MAX_WORKERS];
+    for (int i = 0; i < pool.workers && cpu != pool.kept_from; i++) {
+        if (!pool.kept_from && pthread_getaffinity_np(handles[i], sizeof *free_to, &free_to[i]) != 0) return;
+        cpu_set_t others = free_to[i];
+        if (cpu) CPU_CLR(cpu - 1, &others);
+        pthread_setaffinity_np(handles[i], sizeof others, CPU_COUNT(&others) ? &others : &free_to[i]);
+    }
+#endif
+    pool.kept_from = cpu;
+}
+
+static int this_cpu(void) {
+#if defined(__linux__)
+    return sched_getcpu() + 1;
+#else
+    return 0;
+#endif
+}
+
+void xent_between_products(int begin) {
+    lock(&pool.guard);
+    if (begin || pool.apart) pool.apart += begin ? 1 : -1; /* in a child forked in between it is 0 already */
+    unlock(&pool.guard);
 }
 
 void xent_parallel_for(ptrdiff_t n, int threads, void (*body)(void *, ptrdiff_t, ptrdiff_t), void *context) {
@@ -138,8 +177,10 @@ void xent_parallel_for(ptrdiff_t n, int threads, void (*body)(void *, ptrdiff_t,
         return;
     }
     lock(&pool.guard);
+    if (pool.workers < threads - 1) keep_workers_from(0);
     while (pool.workers < threads - 1 && pool.workers < MAX_WORKERS && make_worker(pool.workers + 1)) pool.workers++;
     if (threads > pool.workers + 1) threads = pool.workers + 1;
+    keep_workers_from(pool.apart ? this_cpu() : 0);
     pool.n = n, pool.body = body, pool.context = context, pool.threads = threads;
     pool.chunks = pool.left = n < CHUNKS_PER_THREAD * threads ? (int)n : CHUNKS_PER_THREAD * threads;
     pool.next = 0;

@@ -223,6 +223,9 @@ XENT_API xent_relation xent_relate(const xent_shape *out_shape, const xent_array
 /* Threads of this process, the caller included; at least 1. */
 XENT_API int xent_get_num_threads(void);
 XENT_API void xent_set_num_threads(int n);
+/* Until as many calls with 0 as with 1: calls come between products of a BLAS, whose threads wait busily for the next; ours
+ * then run on other CPUs than their callers. A matter of time alone. */
+XENT_API void xent_between_products(int begin);
 
 /* Tiers built in and usable on this CPU, lowest first; NULL past the last. The live one; 0 if set, -1 if unknown. */
 XENT_API const char *xent_tier_name(int i);

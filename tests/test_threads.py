@@ -82,6 +82,54 @@ def child_status(body):
     return os.waitstatus_to_exitcode(waiter[0])
 
 
+SEES_WORKERS = sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
+
+
+@pytest.mark.skipif(not SEES_WORKERS, reason="no CPUs to keep apart, or no way to see where threads may run")
+def test_workers_are_kept_from_their_caller_only_between_products():
+    """In a process of its own, whose one other thread is the worker: it may run anywhere; between products not on its
+    caller's CPU, wherever that is; then anywhere again. Errors and forks undo it too."""
+    script = """
+import os, numpy as np, xent
+from xent import _kernels
+z, y = np.ones((300, 1000), np.float32), np.arange(300)
+main, before = os.getpid(), set(os.listdir("/proc/self/task"))
+mine = os.sched_getaffinity(0)
+def loop():
+    xent.cross_entropy_with_grad(z, y)
+xent.set_num_threads(2)
+loop()
+(worker,) = map(int, set(os.listdir("/proc/self/task")) - before)
+anywhere = os.sched_getaffinity(worker)
+_kernels.between_products(True)
+for cpu in sorted(mine)[:2] * 2:
+    os.sched_setaffinity(0, {cpu})
+    loop()
+    assert os.sched_getaffinity(worker) == anywhere - {cpu}, cpu
+os.sched_setaffinity(0, mine)
+if os.fork() == 0:
+    loop()  # with a worker of its own
+    _kernels.between_products(False)
+    loop()
+    os._exit(0)
+assert os.wait()[1] == 0
+_kernels.between_products(False)
+loop()
+assert os.sched_getaffinity(worker) == anywhere
+try:
+    xent.linear_cross_entropy(z[:, :8], z[:300, :8], lambda a, b: 1 / 0)
+except ZeroDivisionError:
+    loop()
+    assert os.sched_getaffinity(worker) == anywhere
+    print("right")
+"""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT, env=environment
+    )
+    assert done.stdout == "right\n", done.stderr
+
+
 @posix
 @pytest.mark.parametrize("n_threads", [1, 2, 4])
 def test_fork(threads, n_threads):

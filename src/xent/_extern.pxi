@@ -126,6 +126,7 @@ cdef extern from "xent.h" nogil:
     xent_relation xent_relate(const xent_shape *, const xent_array *, const xent_shape *, const xent_array *)
     int xent_get_num_threads()
     void xent_set_num_threads(int)
+    void xent_between_products(int)
     const char *xent_tier_name(int)
     const char *xent_tier()
     int xent_set_tier(const char *)

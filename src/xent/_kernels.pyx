@@ -280,6 +280,11 @@ def set_num_threads(int n):
     xent_set_num_threads(n)
 
 
+def between_products(bint begin):
+    """From now on, until the same with False, calls come between products of a BLAS whose threads wait busily."""
+    xent_between_products(begin)
+
+
 def tier():
     """The tier whose kernels the live table holds."""
     return xent_tier().decode()

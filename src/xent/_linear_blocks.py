@@ -68,6 +68,13 @@ class Sweep:
 
     def run(self) -> None:
         """All blocks."""
+        _kernels.between_products(True)
+        try:
+            self._run_blocks()
+        finally:
+            _kernels.between_products(False)
+
+    def _run_blocks(self) -> None:
         p = self.p
         step = row_step(p, self.count)
         hard = p.probabilities is None and p.label_smoothing == 0.0

@@ -52,6 +52,7 @@ static void *meddler(void *unused) {
     pthread_barrier_wait(&start);
     for (int n = 1; running > 0; n = n % 5 + 1) {
         xent_set_num_threads(n);
+        xent_between_products(n % 2);
         CHECK(xent_get_num_threads() >= 1 && xent_tier() && xent_tier_name(0));
         usleep(500);
     }
