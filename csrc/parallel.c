@@ -147,7 +147,8 @@ static void keep_workers_from(int cpu) {
 #if defined(__linux__)
     static cpu_set_t free_to[MAX_WORKERS];
     for (int i = 0; i < pool.workers && cpu != pool.kept_from; i++) {
-        if (!pool.kept_from && pthread_getaffinity_np(handles[i], sizeof *free_to, &free_to[i]) != 0) return;
+        if (!pool.kept_from && pthread_getaffinity_np(handles[i], sizeof *free_to, &free_to[i]) != 0)
+            CPU_ZERO(&free_to[i]); /* which is refused below */
         cpu_set_t others = free_to[i];
         if (cpu) CPU_CLR(cpu - 1, &others);
         pthread_setaffinity_np(handles[i], sizeof others, CPU_COUNT(&others) ? &others : &free_to[i]);
