@@ -133,7 +133,7 @@ static int make_worker(int number) {
     const int made = pthread_create(&thread, &attributes, worker, (void *)(intptr_t)number) == 0;
     pthread_attr_destroy(&attributes);
 #if defined(__linux__)
-    handles[number - 1] = thread;
+    if (made) handles[number - 1] = thread;
 #endif
     return made;
 #endif

@@ -93,7 +93,7 @@ def test_workers_are_kept_from_their_caller_only_between_products():
 import os, numpy as np, xent
 from xent import _kernels
 z, y = np.ones((300, 1000), np.float32), np.arange(300)
-main, before = os.getpid(), set(os.listdir("/proc/self/task"))
+before = set(os.listdir("/proc/self/task"))
 mine = os.sched_getaffinity(0)
 def loop():
     xent.cross_entropy_with_grad(z, y)
@@ -116,8 +116,14 @@ assert os.wait()[1] == 0
 _kernels.between_products(False)
 loop()
 assert os.sched_getaffinity(worker) == anywhere
+def targets(first, last):  # asked for between two products
+    loop()
+    assert os.sched_getaffinity(worker) == anywhere - mine
+    return 1 / 0
+mine = {min(mine)}
+os.sched_setaffinity(0, mine)
 try:
-    xent.linear_cross_entropy(z[:, :8], z[:300, :8], lambda a, b: 1 / 0)
+    xent.linear_cross_entropy(z[:, :8], z[:, :8], targets, reduction="sum")
 except ZeroDivisionError:
     loop()
     assert os.sched_getaffinity(worker) == anywhere
