@@ -386,7 +386,8 @@ def test_bits_over_threads_and_tiers(dtype, every_tier, threads):
 
 @pytest.mark.parametrize("columns", [*range(1, 70), 511, 512, 513, 1024, 1030])
 def test_squares(tier, dtype, columns):
-    """Positive terms: of float32 at most 5 roundings to float32 each, else n / 64 + 12 in double."""
+    """Positive terms: of float32 at most 5 roundings to float32 each (6 for a first term of 33 to 64 numbers, and the
+    bound is that of 5: they do not all go one way), else n / 64 + 12 in double."""
     x = np.random.default_rng(columns).normal(size=(35, columns)).astype(dtype)
     out = np.empty(35)
     _kernels.row_squares(x, out)
