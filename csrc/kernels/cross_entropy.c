@@ -77,7 +77,8 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         n += ignored;
         for (int r = 0; r < n;) {
             const int end = left < n - r ? r + (int)left : n;
-            for (left -= end - r; r < end; r++) add_loss(&total, k.loss[r]);
+            add_losses(&total, k.loss + r, end - r);
+            left -= end - r, r = end;
             if (left && first + r < last) break;
             if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
             group++, left = group_rows, total = (wide){0.0, 0.0};

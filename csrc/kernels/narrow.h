@@ -3,6 +3,29 @@
  * is done once a row is done for all rows of a batch. Included once per dtype, in row.h. */
 #include "transpose.h"
 
+#ifndef XENT_NARROW_H
+#define XENT_NARROW_H
+/* What is to be asked for while the terms of XENT_SIDE rows are formed, so many lines with every class: the logits of the
+ * next rows, and the lines that these results go to. Memory by itself is fetched ahead along one row, not along several;
+ * asked for at once, all lines are waited for (65536 x 32: 1.7 ns per logit, by and by 1.3; 16384 x 100: 1.34, 0.93). */
+typedef struct {
+    const char *next, *to;
+    int next_lines, to_lines;
+} side_ahead;
+
+XENT_INLINE void ask_ahead(side_ahead *a) {
+    for (int i = 0; i < a->next_lines; i++, a->next += XENT_LINE) __builtin_prefetch(a->next, 0);
+    for (int i = 0; i < a->to_lines; i++, a->to += XENT_LINE) __builtin_prefetch(a->to, 1);
+}
+
+/* Lines per class of XENT_SIDE rows of so many bytes, which lie `stride` bytes apart; 0 where most of what lies there is
+ * not theirs. */
+XENT_INLINE int lines_per_class(ptrdiff_t stride, ptrdiff_t bytes, ptrdiff_t classes) {
+    const ptrdiff_t line = XENT_LINE * classes;
+    return stride < bytes || stride > 2 * bytes ? 0 : (int)((XENT_SIDE * stride + line - 1) / line);
+}
+#endif
+
 /* The largest and the smallest logits of XENT_SIDE rows; none is looked at for a NaN. */
 XENT_NOINLINE void NAME(narrow_extremes)(const REAL *restrict v, int classes, REAL *restrict most,
                                          REAL *restrict least) {
@@ -35,7 +58,8 @@ XENT_INLINE void NAME(narrow_fold)(double (*hi)[XENT_SIDE], NAME(side_lanes) lo,
 
 /* v <- the terms of XENT_SIDE rows, and their sums. */
 XENT_NOINLINE void NAME(narrow_terms)(REAL *restrict v, int classes, REAL sigma, const REAL *restrict rounder,
-                                      const REAL *restrict floor, double *restrict sum_hi, double *restrict sum_lo) {
+                                      const REAL *restrict floor, side_ahead ahead, double *restrict sum_hi,
+                                      double *restrict sum_lo) {
     const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
     NAME(side_lanes) lo;
     double hi[XENT_LANES][XENT_SIDE];
@@ -44,6 +68,7 @@ XENT_NOINLINE void NAME(narrow_terms)(REAL *restrict v, int classes, REAL sigma,
         for (int r = 0; r < XENT_SIDE; r++) h[r] = sigma, l[r] = 0;
         for (int c = lane; c < classes; c += XENT_LANES) {
             REAL *restrict x = v + c * XENT_SIDE;
+            ask_ahead(&ahead);
             for (int r = 0; r < XENT_SIDE; r++)
                 x[r] = NAME(add_exp)(x[r] < floor[r] ? floor[r] : x[r], rounder[r], 1, &h[r], &l[r]);
         }
@@ -55,13 +80,14 @@ XENT_NOINLINE void NAME(narrow_terms)(REAL *restrict v, int classes, REAL sigma,
 /* The same where each lane of float32 gets one term at most: the high parts are whole multiples of one unit, and so
  * their sum is exact in integers. A NaN stays one in the low parts. */
 XENT_NOINLINE void NAME(narrow_terms_once)(REAL *restrict v, int classes, REAL sigma, const REAL *restrict rounder,
-                                           const REAL *restrict floor, double *restrict sum_hi,
+                                           const REAL *restrict floor, side_ahead ahead, double *restrict sum_hi,
                                            double *restrict sum_lo) {
     NAME(side_lanes) lo;
     int32_t units[XENT_SIDE] = {0}, base;
     memcpy(&base, &sigma, sizeof base);
     for (int c = 0; c < classes; c++) {
         REAL *restrict x = v + c * XENT_SIDE;
+        ask_ahead(&ahead);
         for (int r = 0; r < XENT_SIDE; r++) {
             REAL h = sigma, l = 0;
             x[r] = NAME(add_exp)(x[r] < floor[r] ? floor[r] : x[r], rounder[r], 1, &h, &l);
@@ -103,6 +129,17 @@ XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const
     NAME(narrow_fold)(hi, lo, lanes, rest_hi, rest_lo);
 }
 
+/* For the rows of a batch from `at` on. */
+static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows, int at) {
+    const ptrdiff_t classes = w->layout->classes, bytes = classes * (ptrdiff_t)sizeof(REAL);
+    const ptrdiff_t stride = w->x_rows[1] - w->x_rows[0], to_stride = w->out_rows[1] - w->out_rows[0];
+    const int stored = w->out && !w->streams && w->out->data != w->x->data;
+    return (side_ahead){.next = w->x_rows[0] + (rows + at) * stride,
+                        .to = stored ? w->out_rows[0] + at * to_stride : NULL,
+                        .next_lines = lines_per_class(stride, bytes, classes),
+                        .to_lines = stored ? lines_per_class(to_stride, bytes, classes) : 0};
+}
+
 /* The sums of the rows of a batch, their terms in w->columns. 0 where one is far or not finite: then nothing is done. */
 static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
@@ -111,14 +148,6 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     REAL most[XENT_ROWS], least[XENT_ROWS];
     double sum_hi[XENT_ROWS], sum_lo[XENT_ROWS];
     int far = 0;
-    /* Of rows of some lines the next are asked for now, and the lines that these results go to; memory by itself is
-     * fetched ahead along one row, not along several. */
-    const ptrdiff_t size = classes * (ptrdiff_t)sizeof(REAL), next = w->x_rows[rows - 1] - w->x_rows[0] + size;
-    for (int r = 0; r < rows && size > 2 * XENT_LINE; r++)
-        for (ptrdiff_t i = 0; i < size; i += XENT_LINE) {
-            __builtin_prefetch(w->x_rows[r] + next + i, 0, 2);
-            if (w->out && !w->streams) __builtin_prefetch(w->out_rows[r] + i, 1);
-        }
     for (int r = rows; r < sides * XENT_SIDE; r++) w->x_rows[r] = w->x_rows[0];
     for (int i = 0; i < sides; i++) NAME(rows_to_columns)
     ((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, NAME(columns_of)(w, i));
@@ -136,7 +165,8 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE;
         (sizeof(REAL) == 4 && classes <= XENT_LANES ? NAME(narrow_terms_once) : NAME(narrow_terms))(
-            NAME(columns_of)(w, i), classes, sigma, w->by_rounder + at, w->by_floor + at, sum_hi + at, sum_lo + at);
+            NAME(columns_of)(w, i), classes, sigma, w->by_rounder + at, w->by_floor + at, NAME(side_ahead_of)(w, rows, at),
+            sum_hi + at, sum_lo + at);
     }
     NAME(close_rows)(w, rows, sum_hi, sum_lo);
     return 1;
