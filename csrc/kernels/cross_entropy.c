@@ -14,18 +14,36 @@ static void NAME(label_logits)(const NAME(sweeper) * w, int n, const int64_t *y,
                                      : NAME(read_element)(w->layout, w->x, w->x_rows[r], (ptrdiff_t)y[r]));
 }
 
-/* The labels of rows first .. first + n - 1; how many of them there are before one that is to be ignored. */
-static int NAME(read_labels)(const xent_cross_entropy_problem *p, ptrdiff_t first, int n, int64_t *y) {
-    labels_at(&p->labels, first, n, y);
-    for (int r = 0; r < n && p->has_ignore; r++)
-        if (y[r] == p->ignore) return r;
-    return n;
+/* The next rows that count, `most` of them at most, up to `last`. Those between them that do not, as they are to be ignored
+ * or weigh nothing, are not read, and get what such rows get. Returns where to go on. */
+static ptrdiff_t NAME(next_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t first, ptrdiff_t last, int most,
+                                 counted_rows *c) {
+    const xent_cross_entropy_problem *p = a->problem;
+    const int weighs = p->sample_weight.data && !a->lse_rows; /* an lse is wanted of rows that weigh nothing, too */
+    c->n = 0;
+    if (!p->has_ignore && !weighs) {
+        c->n = last - first < most ? (int)(last - first) : most;
+        labels_at(&p->labels, first, c->n, c->y);
+        for (int r = 0; r < c->n; r++) c->row[r] = first + r;
+        return first + c->n;
+    }
+    while (first < last && c->n < most) {
+        int64_t y[XENT_ROWS];
+        const int n = last - first < XENT_ROWS ? (int)(last - first) : XENT_ROWS;
+        labels_at(&p->labels, first, n, y);
+        for (int i = 0; i < n && c->n < most; i++, first++)
+            if ((p->has_ignore && y[i] == p->ignore) || (weighs && entry(&p->sample_weight, first, 1.0) == 0.0))
+                NAME(put_ignored)(a, w, first);
+            else
+                c->row[c->n] = first, c->y[c->n++] = y[i];
+    }
+    return first;
 }
 
 /* What the rows count for: target mass, weight, factor of the gradient. How often the terms are counted at most. */
-static double NAME(read_weights)(const xent_loss_args *a, ptrdiff_t first, int n, const int64_t *y, double *weight,
-                                 NAME(labelled) * k) {
+static double NAME(read_weights)(const xent_loss_args *a, const counted_rows *c, double *weight, NAME(labelled) * k) {
     const xent_cross_entropy_problem *p = a->problem;
+    const int n = c->n;
     const int alike = /* one weight and one factor for all rows */
         (!p->sample_weight.data || !p->sample_weight.stride) && (!p->grad_loss.data || !p->grad_loss.stride);
     const double common = alike ? entry(&p->sample_weight, 0, 1.0) : 1.0;
@@ -34,10 +52,10 @@ static double NAME(read_weights)(const xent_loss_args *a, ptrdiff_t first, int n
     double times = same ? fabs(factor.hi) : 0.0;
     for (int r = 0; r < n; r++)
         k->mass[r] = 1.0, weight[r] = common, k->factor_hi[r] = factor.hi, k->factor_lo[r] = factor.lo;
-    for (int r = 0; r < n && p->class_weight.data; r++) k->mass[r] = entry(&p->class_weight, (ptrdiff_t)y[r], 1.0);
+    for (int r = 0; r < n && p->class_weight.data; r++) k->mass[r] = entry(&p->class_weight, (ptrdiff_t)c->y[r], 1.0);
     for (int r = 0; r < n && !alike; r++) {
-        weight[r] = entry(&p->sample_weight, first + r, 1.0);
-        const wide own = NAME(row_factor)(a, first + r, weight[r]);
+        weight[r] = entry(&p->sample_weight, c->row[r], 1.0);
+        const wide own = NAME(row_factor)(a, c->row[r], weight[r]);
         k->factor_hi[r] = own.hi, k->factor_lo[r] = own.lo;
     }
     for (int r = 0; r < n && !same; r++) {
@@ -54,36 +72,31 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     const int in_place = a->grad && a->grad->data == a->logits->data;
     wide total = {0.0, 0.0};
     const ptrdiff_t group_rows = a->group_rows ? a->group_rows : last - first;
-    ptrdiff_t left = group_rows;
+    ptrdiff_t group_end = first + group_rows;
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
-    for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
-        int64_t y[XENT_ROWS];
+    const int at_once = NAME(rows_at_once)(&w);
+    for (counted_rows c; first < last;) {
         NAME(labelled) k;
         double weight[XENT_ROWS];
-        const int most = last - first < at_once ? (int)(last - first) : at_once;
-        n = NAME(read_labels)(p, first, most, y);
-        const int ignored = n < most; /* a row that is not to be read: by itself, after those before it */
-        if (n) {
-            NAME(make_room)(&w, NAME(read_weights)(a, first, n, y, weight, &k));
-            NAME(find_rows)(&w, first, n);
-            if (in_place) NAME(label_logits)(&w, n, y, k.z); /* before they are overwritten */
-            NAME(sum_found)(&w, n);
-            if (!in_place) NAME(label_logits)(&w, n, y, k.z); /* now that their rows are in the cache */
-            NAME(label_rows)(&w, &k, n, p->z_loss);
-            if (a->grad) NAME(scale_rows)(&w, n, y, k.grad);
-            NAME(put_rows)(a, &w, first, n, weight, &k);
+        first = NAME(next_rows)(a, &w, first, last, at_once, &c);
+        if (c.n) {
+            NAME(make_room)(&w, NAME(read_weights)(a, &c, weight, &k));
+            NAME(find_these)(&w, c.row, c.n);
+            if (in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* before they are overwritten */
+            NAME(sum_found)(&w, c.n);
+            if (!in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* now that their rows are in the cache */
+            NAME(label_rows)(&w, &k, c.n, p->z_loss);
+            if (a->grad) NAME(scale_rows)(&w, c.n, c.y, k.grad);
+            NAME(put_rows)(a, &w, c.row, c.n, weight, &k);
         }
-        if (ignored) NAME(put_ignored)(a, &w, first + n), k.loss[n] = 0.0;
-        n += ignored;
-        for (int r = 0; r < n;) {
-            const int end = left < n - r ? r + (int)left : n;
+        for (int r = 0, end; r < c.n; r = end) {
+            for (; c.row[r] >= group_end; group_end += group_rows) put_total(a, group++, &total);
+            for (end = r + 1; end < c.n && c.row[end] < group_end;) end++;
             add_losses(&total, k.loss + r, end - r);
-            left -= end - r, r = end;
-            if (left && first + r < last) break;
-            if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
-            group++, left = group_rows, total = (wide){0.0, 0.0};
         }
     }
+    for (; group_end < last; group_end += group_rows) put_total(a, group++, &total);
+    put_total(a, group, &total);
     NAME(sweeper_stop)(&w, few);
 }
 #endif

@@ -20,6 +20,19 @@ XENT_INLINE void add_losses(wide *total, const double *loss, int n) {
     *total = sum;
 }
 
+/* The sum of a group of rows is complete. */
+XENT_INLINE void put_total(const xent_loss_args *a, ptrdiff_t group, wide *total) {
+    if (a->totals) a->totals[2 * group] = total->hi, a->totals[2 * group + 1] = total->lo;
+    *total = (wide){0.0, 0.0};
+}
+
+/* Rows of a batch, in their order, and their labels. */
+typedef struct {
+    ptrdiff_t row[XENT_ROWS];
+    int64_t y[XENT_ROWS];
+    int n;
+} counted_rows;
+
 XENT_INLINE wide product(double a, double b) { /* a b, exactly */
     double p = a * b;
     return (wide){p, fma(a, b, -p)};
@@ -118,9 +131,9 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
     }
 }
 
-/* The losses of the rows of the last sum_rows, from number `first` of all, each counted weight times; 0 times is no row,
+/* The losses of the rows of the last sum_rows, numbers row[0 .. rows) of all, each counted weight times; 0 times is no row,
  * whatever its logits. */
-static inline void NAME(put_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t first, int rows,
+static inline void NAME(put_rows)(const xent_loss_args *a, NAME(sweeper) * w, const ptrdiff_t *row, int rows,
                                   const double *weight, NAME(labelled) * k) {
     const int nothing = a->grad_scale[0] == 0.0; /* to average */
     int none = 0;
@@ -131,8 +144,8 @@ static inline void NAME(put_rows)(const xent_loss_args *a, NAME(sweeper) * w, pt
     }
     for (int r = 0; r < rows && none && a->grad; r++)
         if (weight[r] == 0.0 || nothing) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
-    for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[first + r] = (REAL)k->loss[r];
-    for (int r = 0; r < rows && a->lse_rows; r++) ((REAL *)a->lse_rows)[first + r] = NAME(rounded)(k->lse[r]);
+    for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[row[r]] = (REAL)k->loss[r];
+    for (int r = 0; r < rows && a->lse_rows; r++) ((REAL *)a->lse_rows)[row[r]] = NAME(rounded)(k->lse[r]);
 }
 
 /* The same for a single row of the last sum_rows, number `row` of all. */
@@ -140,7 +153,7 @@ static inline void NAME(put_row)(const xent_loss_args *a, NAME(sweeper) * w, ptr
                                  double lse, wide *total) {
     NAME(labelled) k;
     k.loss[0] = loss, k.lse[0] = lse;
-    NAME(put_rows)(a, w, row, 1, &weight, &k);
+    NAME(put_rows)(a, w, &row, 1, &weight, &k);
     add_loss(total, k.loss[0]);
 }
 

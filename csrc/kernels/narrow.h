@@ -132,12 +132,12 @@ XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const
 /* For the rows of a batch from `at` on. */
 static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows, int at) {
     const ptrdiff_t classes = w->layout->classes, bytes = classes * (ptrdiff_t)sizeof(REAL);
-    const ptrdiff_t stride = w->x_rows[1] - w->x_rows[0], to_stride = w->out_rows[1] - w->out_rows[0];
+    const ptrdiff_t step = row_step(w->layout, w->x);
     const int stored = w->out && !w->streams && w->out->data != w->x->data;
-    return (side_ahead){.next = w->x_rows[0] + (rows + at) * stride,
-                        .to = stored ? w->out_rows[0] + at * to_stride : NULL,
-                        .next_lines = lines_per_class(stride, bytes, classes),
-                        .to_lines = stored ? lines_per_class(to_stride, bytes, classes) : 0};
+    return (side_ahead){.next = w->x_rows[rows - 1] + (1 + at) * step,
+                        .to = stored ? w->out_rows[at] : NULL,
+                        .next_lines = lines_per_class(step, bytes, classes),
+                        .to_lines = stored ? lines_per_class(row_step(w->layout, w->out), bytes, classes) : 0};
 }
 
 /* The sums of the rows of a batch, their terms in w->columns. 0 where one is far or not finite: then nothing is done. */
@@ -165,8 +165,8 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE;
         (sizeof(REAL) == 4 && classes <= XENT_LANES ? NAME(narrow_terms_once) : NAME(narrow_terms))(
-            NAME(columns_of)(w, i), classes, sigma, w->by_rounder + at, w->by_floor + at, NAME(side_ahead_of)(w, rows, at),
-            sum_hi + at, sum_lo + at);
+            NAME(columns_of)(w, i), classes, sigma, w->by_rounder + at, w->by_floor + at,
+            NAME(side_ahead_of)(w, rows, at), sum_hi + at, sum_lo + at);
     }
     NAME(close_rows)(w, rows, sum_hi, sum_lo);
     return 1;

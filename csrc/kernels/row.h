@@ -272,19 +272,19 @@ XENT_NOINLINE void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
         b->log_s[r] = log1p_wide(NAME(div)((wide){b->rest_hi[r], b->rest_lo[r]}, (wide){b->top_hi[r], b->top_lo[r]}));
 }
 
-/* Where rows first .. first + rows - 1 are. */
-static inline void NAME(find_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
+/* Where rows row[0 .. n) are, in their order. */
+static inline void NAME(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int n) {
     const ptrdiff_t size = w->layout->classes * (ptrdiff_t)sizeof(REAL);
-    rows_of(w->layout, w->x, first, rows, w->x_rows);
-    w->first = first, w->ahead = XENT_AHEAD;
-    if (rows > 1 && size > 0 && size < XENT_AHEAD) w->ahead = (w->x_rows[1] - w->x_rows[0]) * (XENT_AHEAD / size);
+    these_rows(w->layout, w->x, row, n, w->x_rows);
+    w->first = row[0], w->ahead = XENT_AHEAD;
+    if (n > 1 && size > 0 && size < XENT_AHEAD) w->ahead = row_step(w->layout, w->x) * (XENT_AHEAD / size);
     if (w->out)
-        rows_of(w->layout, w->out, first, rows, w->out_rows);
+        these_rows(w->layout, w->out, row, n, w->out_rows);
     else
-        memset(w->out_rows, 0, (size_t)rows * sizeof *w->out_rows);
+        memset(w->out_rows, 0, (size_t)n * sizeof *w->out_rows);
 }
 
-/* The sums of the rows that find_rows found to w->batch, their terms to w->out if there is one. */
+/* The sums of the rows that find_these found to w->batch, their terms to w->out if there is one. */
 static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
     const ptrdiff_t classes = w->layout->classes;
     const int direct = classes > 0 && w->x->direct && (!w->out || w->out->direct);
@@ -310,7 +310,9 @@ static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
 
 /* The same of rows first .. first + rows - 1. */
 static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
-    NAME(find_rows)(w, first, rows);
+    ptrdiff_t row[XENT_ROWS];
+    for (int r = 0; r < XENT_ROWS; r++) row[r] = first + r;
+    NAME(find_these)(w, row, rows);
     NAME(sum_found)(w, rows);
 }
 

@@ -24,6 +24,20 @@ static inline void rows_of(const xent_layout *layout, const xent_view *view, ptr
         for (int r = 0; r < n; r++) to[r] = row_of(layout, view, first + r);
 }
 
+/* Rows row[0 .. n), in their order. */
+static inline void these_rows(const xent_layout *layout, const xent_view *view, const ptrdiff_t *row, int n,
+                              char **to) {
+    if (row[n - 1] - row[0] == n - 1)
+        rows_of(layout, view, row[0], n, to);
+    else
+        for (int r = 0; r < n; r++) to[r] = row_of(layout, view, row[r]);
+}
+
+/* From a row to the next, in bytes, as long as the innermost batch axis goes on. */
+XENT_INLINE ptrdiff_t row_step(const xent_layout *layout, const xent_view *view) {
+    return layout->n_batch ? view->batch_stride[layout->n_batch - 1] : 0;
+}
+
 /* Plain rows of `size` bytes a number, `stride` bytes apart, the first of which is row `first` of the batch. */
 static inline xent_view plain_rows(const xent_layout *layout, void *rows, xent_type type, ptrdiff_t size,
                                    ptrdiff_t stride, ptrdiff_t first) {

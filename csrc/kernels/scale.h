@@ -39,11 +39,12 @@ XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
 }
 
 /* Whether no product of the terms of a row, stored in this scale, with d can come near the smallest normal number, with
- * room for the low part of d. */
+ * room for the low part of d; or all of them are 0. */
 XENT_INLINE int NAME(is_safe)(double min, double scale, double d) {
     const double size = fabs(d), low_bits = sizeof(REAL) == 4 ? 42.0 : 124.0;
-    const int large = size > REAL_MIN * power_of_two((int)low_bits), small = size < 0x1p60;
-    return large & small & (min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0);
+    const int large = size > REAL_MIN * power_of_two((int)low_bits), small = size < 0x1p60, nothing = size == 0.0;
+    return nothing |
+           (large & small & (min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0));
 }
 
 /* Whether the largest logit of a finite row has p > 1/2. Its term, rounded when it was stored, would then bring p to the
@@ -140,8 +141,11 @@ static inline void NAME(write_element)(NAME(sweeper) * w, char *out_row, ptrdiff
 }
 
 static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) {
-    for (ptrdiff_t i = 0; i < w->layout->classes; i++)
-        memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
+    if (w->out->direct)
+        for (ptrdiff_t i = 0; i < w->layout->classes; i++) ((REAL *)out_row)[i] = value;
+    else
+        for (ptrdiff_t i = 0; i < w->layout->classes; i++)
+            memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
 }
 
 /* The terms of the last narrow_sums scaled by their factors, all of them safely, and put in `to`. */

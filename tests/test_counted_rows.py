@@ -1,0 +1,102 @@
+"""Rows that do not count, between rows that do: the kernel passes over them, and takes those left as if they were all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xent
+
+IGNORE = -100
+SHAPES = [(700, 2), (700, 10), (300, 33), (150, 128), (90, 200), (41, 1000), (11, 5000)]
+SHARES = [0.03, 0.5, 0.97]
+
+
+def problem(shape, share, dtype):
+    """Logits, labels, and which rows count; whole groups of rows, and the first and last rows, do not."""
+    rng = np.random.default_rng((*shape, round(100 * share)))
+    z = (3 * rng.standard_normal(shape)).astype(dtype)
+    y = rng.integers(0, shape[1], shape[0])
+    counts = rng.random(shape[0]) >= share
+    counts[[0, -1]] = False
+    counts[shape[0] // 3 : shape[0] // 2] = False
+    counts[shape[0] // 2] = True
+    return z, y, counts
+
+
+def passed_over(z, y, counts, by, **options):
+    """Loss and gradient of each row, those that do not count given by a label, or by a weight of 0."""
+    if by == "label":
+        return xent.cross_entropy_with_grad(z, np.where(counts, y, IGNORE), ignore_index=IGNORE, **options)
+    return xent.cross_entropy_with_grad(z, y, sample_weight=counts.astype(z.dtype), **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("by", ["label", "weight"])
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rows_left_are_as_if_alone(shape, share, by, dtype, tier):
+    """The bits of loss and gradient are those without the other rows, which get 0, even of NaN and infinite logits."""
+    z, y, counts = problem(shape, share, dtype)
+    loss, grad = xent.cross_entropy_with_grad(z[counts], y[counts], reduction="none")
+    z[~counts] = np.array([np.nan, np.inf], dtype)[np.arange((~counts).sum()) % 2, None]
+    got_loss, got_grad = passed_over(z, y, counts, by, reduction="none")
+    np.testing.assert_array_equal(got_loss[counts], loss)
+    np.testing.assert_array_equal(got_grad[counts], grad)
+    assert not got_loss[~counts].any() and not got_grad[~counts].any()
+    in_place = z.copy()
+    passed_over(in_place, y, counts, by, reduction="none", out=in_place)
+    np.testing.assert_array_equal(in_place, got_grad)
+    turned = np.asfortranarray(z)
+    np.testing.assert_array_equal(passed_over(turned, y, counts, by, reduction="none")[1], got_grad)
+
+
+@pytest.mark.parametrize("by", ["label", "weight"])
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums_leave_them_out(shape, share, by):
+    """Sum and mean over groups of rows of which some, or all, do not count; to the rounding of float64."""
+    z, y, counts = problem(shape, share, np.float64)
+    rows = xent.cross_entropy(z[counts], y[counts], reduction="none")
+    z[~counts] = np.nan
+    for reduction, expected in (("sum", rows.sum()), ("mean", rows.mean())):
+        loss, grad = passed_over(z, y, counts, by, reduction=reduction)
+        np.testing.assert_allclose(loss, expected, rtol=1e-14)
+        assert np.isfinite(grad).all()
+
+
+def test_lse_of_rows_that_weigh_nothing():
+    """A row without weight has an lse, if it is asked for, one that is ignored has not; neither has a loss."""
+    z, y, counts = problem((300, 10), 0.5, np.float32)
+    lse = xent.logsumexp(z, axis=1)
+    for by, of_others in (("weight", lse[~counts]), ("label", np.zeros((~counts).sum(), np.float32))):
+        loss, grad, got = passed_over(z, y, counts, by, reduction="none", return_lse=True)
+        np.testing.assert_array_equal(got[counts], lse[counts])
+        np.testing.assert_array_equal(got[~counts], of_others)
+        assert not loss[~counts].any() and not grad[~counts].any()
+
+
+@pytest.mark.parametrize("classes", [10, 100, 1000])
+def test_no_row_counts(classes):
+    z, y, counts = problem((130, classes), 1.0, np.float32)
+    counts[:] = False
+    loss, grad = passed_over(z, y, counts, "label", reduction="sum")
+    assert loss == 0 and not grad.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [2, 10, 100, 1000])
+def test_classes_that_weigh_nothing(classes, dtype):
+    """Rows whose factor is 0 go with the others of their batch: a gradient of +0, the others' bits."""
+    z, y, _ = problem((200, classes), 0.0, dtype)
+    weight = np.ones(classes, dtype)
+    weight[: (classes + 1) // 2] = 0
+    loss, grad = xent.cross_entropy_with_grad(z, y, reduction="none", class_weight=weight)
+    light = weight[y] == 0
+    assert light.any() and not light.all()
+    np.testing.assert_array_equal(grad[light].view(np.uint8), 0)
+    expected = xent.cross_entropy_with_grad(z, y, reduction="none")
+    np.testing.assert_array_equal(loss, np.where(light, 0, expected[0]))
+    np.testing.assert_array_equal(grad[~light], expected[1][~light])
+    negative = xent.cross_entropy_grad(z, y, -1.0, reduction="none", class_weight=weight)
+    np.testing.assert_array_equal(negative[light].view(np.uint8), 0)
