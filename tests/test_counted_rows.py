@@ -1,4 +1,4 @@
-"""Rows that do not count, between rows that do: the kernel passes over them, and takes those left as if they were all."""
+"""Rows that do not count, between rows that do: kernels pass over them, and take those left as if they were all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def test_rows_left_are_as_if_alone(shape, share, by, dtype, tier):
     got_loss, got_grad = passed_over(z, y, counts, by, reduction="none")
     np.testing.assert_array_equal(got_loss[counts], loss)
     np.testing.assert_array_equal(got_grad[counts], grad)
-    assert not got_loss[~counts].any() and not got_grad[~counts].any()
+    assert not got_loss[~counts].any()
+    assert not got_grad[~counts].any()
     in_place = z.copy()
     passed_over(in_place, y, counts, by, reduction="none", out=in_place)
     np.testing.assert_array_equal(in_place, got_grad)
@@ -73,7 +74,8 @@ def test_lse_of_rows_that_weigh_nothing():
         loss, grad, got = passed_over(z, y, counts, by, reduction="none", return_lse=True)
         np.testing.assert_array_equal(got[counts], lse[counts])
         np.testing.assert_array_equal(got[~counts], of_others)
-        assert not loss[~counts].any() and not grad[~counts].any()
+        assert not loss[~counts].any()
+        assert not grad[~counts].any()
 
 
 @pytest.mark.parametrize("classes", [10, 100, 1000])
@@ -81,7 +83,8 @@ def test_no_row_counts(classes):
     z, y, counts = problem((130, classes), 1.0, np.float32)
     counts[:] = False
     loss, grad = passed_over(z, y, counts, "label", reduction="sum")
-    assert loss == 0 and not grad.any()
+    assert loss == 0
+    assert not grad.any()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -93,7 +96,8 @@ def test_classes_that_weigh_nothing(classes, dtype):
     weight[: (classes + 1) // 2] = 0
     loss, grad = xent.cross_entropy_with_grad(z, y, reduction="none", class_weight=weight)
     light = weight[y] == 0
-    assert light.any() and not light.all()
+    assert light.any()
+    assert not light.all()
     np.testing.assert_array_equal(grad[light].view(np.uint8), 0)
     expected = xent.cross_entropy_with_grad(z, y, reduction="none")
     np.testing.assert_array_equal(loss, np.where(light, 0, expected[0]))

@@ -11,7 +11,6 @@
 #include "for_each_dtype.h"
 #else
 #include "dense.h"
-#include "squares.h"
 
 #define LINE(f, value)                                                                          \
     XENT_NOINLINE void NAME(line_##f)(REAL *restrict dz, const REAL *restrict s, ptrdiff_t n) { \
@@ -95,7 +94,7 @@ void KERNEL(activation_backward)(const xent_dense_args *a, const xent_dense_tile
         const REAL *dz = a->grad_z ? (const REAL *)a->grad_z + at : dy;
         if (hi) NAME(add_rows)(dz, rows, width, stride, hi, lo);
         if (tile->squares)
-            NAME(square_sums)(dz, rows, width, stride, tile->squares + done * tile->square_step, tile->square_step);
+            KERNEL(square_sums)(dz, rows, width, stride, tile->squares + done * tile->square_step, tile->square_step);
     }
 }
 

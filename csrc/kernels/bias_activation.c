@@ -7,7 +7,6 @@
 #include "for_each_dtype.h"
 #else
 #include "dense.h"
-#include "squares.h"
 
 /* Of any z, subnormal or not */
 XENT_INLINE REAL NAME(identity)(REAL z) {
@@ -85,7 +84,7 @@ void KERNEL(bias_activation)(const xent_dense_args *a, const xent_dense_tile *ti
             }
         }
         if (tile->squares)
-            NAME(square_sums)(y, rows, width, stride, tile->squares + done * tile->square_step, tile->square_step);
+            KERNEL(square_sums)(y, rows, width, stride, tile->squares + done * tile->square_step, tile->square_step);
     }
 }
 #endif

@@ -49,3 +49,6 @@ XENT_NOINLINE void NAME(run_line)(NAME(line_map) f, REAL *line, const REAL *with
     f(few, few_with, XENT_LINE_STEP);
     memcpy(line + whole, few, (size_t)rest * sizeof *few);
 }
+
+/* row_squares.c: sums[i step] = the sum of the squares of row i, 0 < n <= XENT_DENSE_COLUMNS numbers. */
+void KERNEL(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums, ptrdiff_t step);

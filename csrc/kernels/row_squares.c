@@ -8,10 +8,23 @@
 #include "dense.h"
 #include "squares.h"
 
+/* sums[i step] = the sum of the squares of row i, 0 < n <= XENT_DENSE_COLUMNS numbers. */
+void KERNEL(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums, ptrdiff_t step) {
+    enum { N = XENT_SQUARE_ROWS };
+    ptrdiff_t r = step == 1 ? rows / N * N : 0;
+    if (r) NAME(sums_of_rows)(x, r, n, stride, sums);
+    for (; r < rows; r += N) {
+        const ptrdiff_t m = rows - r < N ? rows - r : N;
+        double some[N];
+        NAME(sums_of_rows)(x + r * stride, m, n, stride, some);
+        for (ptrdiff_t i = 0; i < m; i++) sums[(r + i) * step] = some[i];
+    }
+}
+
 void KERNEL(row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t columns) {
     const REAL *row = x;
     if (columns > 0 && columns <= XENT_DENSE_COLUMNS) {
-        NAME(square_sums)(row, rows, columns, columns, out, 1);
+        KERNEL(square_sums)(row, rows, columns, columns, out, 1);
         return;
     }
     for (ptrdiff_t r = 0; r < rows; r += XENT_SQUARE_ROWS, row += XENT_SQUARE_ROWS * columns) {
@@ -20,7 +33,7 @@ void KERNEL(row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t c
         for (ptrdiff_t i = 0; i < m; i++) out[r + i] = 0.0;
         for (ptrdiff_t c = 0; c < columns; c += XENT_DENSE_COLUMNS) {
             const ptrdiff_t n = columns - c < XENT_DENSE_COLUMNS ? columns - c : XENT_DENSE_COLUMNS;
-            NAME(square_sums)(row + c, m, n, columns, block, 1);
+            KERNEL(square_sums)(row + c, m, n, columns, block, 1);
             for (ptrdiff_t i = 0; i < m; i++) out[r + i] += block[i];
         }
     }

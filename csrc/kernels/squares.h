@@ -51,7 +51,7 @@ static void NAME(squares_side_by_side)(const REAL *x, ptrdiff_t n, ptrdiff_t str
     memcpy(sums, lane[0], sizeof lane[0]);
 }
 
-XENT_INLINE double NAME(squares_of_row)(const REAL *x, ptrdiff_t n) {
+XENT_NOINLINE double NAME(squares_of_row)(const REAL *x, ptrdiff_t n) {
     return n <= 16 ? NAME(squares_in)(x, n, 16) : NAME(squares_in)(x, n, XENT_LANES);
 }
 
@@ -70,18 +70,4 @@ XENT_NOINLINE void NAME(sums_of_rows)(const REAL *x, ptrdiff_t rows, ptrdiff_t n
     const uint64_t most = quick_sums((const void *)x, rows, n, stride, sums);
     for (ptrdiff_t i = 0; i < rows && most >> 60; i++)
         if (above_floor(sums[i]) >> 60) sums[i] = NAME(squares_of_row)(x + i * stride, n);
-}
-
-/* The same, each `step` after the other, and none for other rows. */
-XENT_NOINLINE void NAME(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums,
-                                     ptrdiff_t step) {
-    enum { N = XENT_SQUARE_ROWS };
-    ptrdiff_t r = step == 1 ? rows / N * N : 0;
-    if (r) NAME(sums_of_rows)(x, r, n, stride, sums);
-    for (; r < rows; r += N) {
-        const ptrdiff_t m = rows - r < N ? rows - r : N;
-        double some[N];
-        NAME(sums_of_rows)(x + r * stride, m, n, stride, some);
-        for (ptrdiff_t i = 0; i < m; i++) sums[(r + i) * step] = some[i];
-    }
 }

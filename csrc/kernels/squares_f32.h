@@ -49,25 +49,6 @@ XENT_INLINE void add_kept_of_eight(const float *x, const uint32_t *keep, eight_f
     add_eight(kept, s);
 }
 
-/* 8 lanes of the `vectors` at x, the last of which is at `last`. */
-XENT_INLINE void square_lanes(const float *x, const float *last, const uint32_t *keep, const int vectors,
-                              eight_f32 *sum) {
-    eight_f32 s = (eight_f32){0} + SQUARE_FLOOR;
-    for (int i = 0; i < vectors - 1; i++) add_eight(x + i * XENT_SQUARE_LANES, &s);
-    add_kept_of_eight(last, keep, &s);
-    *sum = s;
-}
-
-/* Lane l + lane l + 8 of the same. */
-XENT_INLINE void half_lanes(const float *x, const float *last, const uint32_t *keep, const int vectors,
-                            eight_f32 *sum) {
-    enum { HALF = XENT_SQUARE_LANES / 2 };
-    eight_f32 a, b;
-    square_lanes(x, last, keep, vectors, &a);
-    square_lanes(x + HALF, last + HALF, keep + HALF, vectors, &b);
-    *sum = a + b;
-}
-
 /* Of `rows` rows, 16 at a time; the last few in `sums` up to a multiple of 16. Rows from `direct` on are at `copies`,
  * XENT_SQUARE_LANES apart. */
 typedef struct {
@@ -82,16 +63,6 @@ XENT_INLINE const float *square_row(const square_rows *a, ptrdiff_t i) {
     i = i < a->rows ? i : a->rows - 1;
     if (i >= a->direct) return a->copies + (i - a->direct) * XENT_SQUARE_LANES;
     return a->x + i * a->stride;
-}
-
-/* Lane l + lane l + 4 of those. */
-XENT_INLINE void quarter_lanes(const float *row, ptrdiff_t to_last, const uint32_t *keep, const int vectors,
-                               four_f32 *sum) {
-    eight_f32 e;
-    four_f32 high;
-    half_lanes(row, row + to_last, keep, vectors, &e);
-    memcpy(sum, &e, sizeof *sum), memcpy(&high, (const char *)&e + sizeof high, sizeof high);
-    *sum += high;
 }
 
 /* sums[i] = (q[i][0] + q[i][1]) + (q[i][2] + q[i][3]), the last or all in double */
@@ -115,43 +86,51 @@ XENT_INLINE void add_quads(const four_f32 *q, const int doubles, double *sums, f
     *most |= bits - ((four_u64){0} + bits_of(0x1p-64));
 }
 
-/* Rows of at most 64, four at a time; returns all above_floor(sums[i]), or-ed. */
-#define FOUR_ROWS(vectors, ROW)                               \
-    do {                                                      \
-        four_f32 q[4];                                        \
-        quarter_lanes(ROW(0), to_last, keep, vectors, &q[0]); \
-        quarter_lanes(ROW(1), to_last, keep, vectors, &q[1]); \
-        quarter_lanes(ROW(2), to_last, keep, vectors, &q[2]); \
-        quarter_lanes(ROW(3), to_last, keep, vectors, &q[3]); \
-        add_quads(q, vectors > 2, sums + r, &most);           \
-    } while (0)
-#define ROW_HERE(i)     (x + (i)*stride)
-#define ROW_IF_THERE(i) square_row(a, r + (i))
-#define SHORT_ROWS(vectors)                                                            \
-    XENT_NOINLINE uint64_t short_rows_##vectors(const square_rows *a) {                \
-        const uint32_t *keep = a->keep;                                                \
-        const float *x = a->x;                                                         \
-        double *sums = a->sums;                                                        \
-        const ptrdiff_t rows = a->rows, direct = a->direct, stride = a->stride;        \
-        const ptrdiff_t to_last = vectors == 1 ? 0 : a->n - XENT_SQUARE_LANES;         \
-        four_u64 most = {0};                                                           \
-        ptrdiff_t r = 0;                                                               \
-        for (; r + 4 <= direct; r += 4, x += 4 * stride) FOUR_ROWS(vectors, ROW_HERE); \
-        for (; r < rows; r += 4) FOUR_ROWS(vectors, ROW_IF_THERE);                     \
-        return most[0] | most[1] | most[2] | most[3];                                  \
+/* *to = lane l + lane l + 8, and those + l + 4 */
+XENT_INLINE void quarter_lanes(const eight_f32 lanes[2], four_f32 *to) {
+    const eight_f32 half = lanes[0] + lanes[1];
+    four_f32 high;
+    memcpy(to, &half, sizeof *to), memcpy(&high, (const char *)&half + sizeof high, sizeof high);
+    *to += high;
+}
+
+/* Rows of at most 64, four at a time; returns all above_floor(sums[i]), or-ed. One loop for any number of vectors: a body
+ * for each was no faster, and is not in the cache when a small network's step comes to it. The rows of the loop are
+ * written out: of arrays of them gcc 12 makes code that is twice as slow. */
+#define FOUR(ROW) ROW(0) ROW(1) ROW(2) ROW(3)
+#define ROW_BEGINS(i)                                                    \
+    const float *p##i = whole ? x + (i)*stride : square_row(a, r + (i)); \
+    eight_f32 s##i[2] = {(eight_f32){0} + SQUARE_FLOOR, (eight_f32){0} + SQUARE_FLOOR};
+#define ROW_ADDS(i) add_eight(p##i + c, &s##i[0]), add_eight(p##i + c + HALF, &s##i[1]);
+#define ROW_ENDS(i)                                                                                               \
+    add_kept_of_eight(p##i + last, keep, &s##i[0]), add_kept_of_eight(p##i + last + HALF, keep + HALF, &s##i[1]); \
+    quarter_lanes(s##i, &q[i]);
+XENT_NOINLINE uint64_t short_rows(const square_rows *a) {
+    enum { V = XENT_SQUARE_LANES, HALF = V / 2, N = 4 };
+    const ptrdiff_t rows = a->rows, n = a->n, stride = a->stride;
+    const ptrdiff_t before_last = (n - 1) / V * V, last = n < V ? 0 : n - V;
+    const uint32_t *keep = a->keep;
+    const float *x = a->x;
+    four_u64 most = {0};
+    for (ptrdiff_t r = 0; r < rows; r += N, x += N * stride) {
+        const int whole = r + N <= a->direct;
+        four_f32 q[N];
+        FOUR(ROW_BEGINS)
+        for (ptrdiff_t c = 0; c < before_last; c += V) {
+            FOUR(ROW_ADDS)
+        }
+        FOUR(ROW_ENDS)
+        add_quads(q, n > 2 * V, a->sums + r, &most);
     }
-SHORT_ROWS(1)
-SHORT_ROWS(2)
-SHORT_ROWS(3)
-SHORT_ROWS(4)
+    return most[0] | most[1] | most[2] | most[3];
+}
 
 #include "squares_long.h"
 
 /* sums[i] of `rows` rows of 0 < n <= XENT_DENSE_COLUMNS numbers, and of none up to a multiple of 16. */
 XENT_INLINE uint64_t quick_sums(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums) {
     enum { V = XENT_SQUARE_LANES };
-    static uint64_t (*const OF[2][4])(const square_rows *) = {{short_rows_1, short_rows_2, short_rows_3, short_rows_4},
-                                                              {long_rows_1, long_rows_2, long_rows_3, long_rows_4}};
+    static uint64_t (*const LONG[])(const square_rows *) = {long_rows_1, long_rows_2, long_rows_3, long_rows_4};
     static const uint32_t KEEP[3 * V] = {[V] = ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u,
                                          ~0u,       ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
     square_rows a = {.x = x, .rows = rows, .direct = rows, .n = n, .stride = stride, .sums = sums};
@@ -165,6 +144,6 @@ XENT_INLINE uint64_t quick_sums(const float *x, ptrdiff_t rows, ptrdiff_t n, ptr
             memcpy(copies + (r - a.direct) * V, x + r * stride, (size_t)n * sizeof *copies);
     }
     a.keep = n < V ? KEEP + 2 * V - n : KEEP + 1 + (n - 1) % V;
-    return OF[n > XENT_SQUARE_STEP][(n - 1) / V % 4](&a);
+    return n > XENT_SQUARE_STEP ? LONG[(n - 1) / V % 4](&a) : short_rows(&a);
 }
 #endif
