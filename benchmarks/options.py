@@ -18,9 +18,12 @@ def calls(rng: np.random.Generator, rows: int, classes: int) -> dict[str, Call]:
     """Loss and gradient with `out=`, of each kind, and `logsumexp` with weights, once the first row was right."""
     z, y = rng.standard_normal((rows, classes), dtype=np.float32), rng.integers(0, classes, rows)
     q, out, weight = rng.random(z.shape, dtype=np.float32), np.empty_like(z), rng.random(classes)
+    ignored = np.where(rng.random(rows) < 0.1, -100, y)
+    ignored[0] = y[0]  # of which the first row's loss is checked
     loss = xent.cross_entropy_with_grad
     kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "class indices": (loss, y, {}),
+        "a tenth ignored": (loss, ignored, {"ignore_index": -100}),
         "class_weight": (loss, y, {"class_weight": weight}),
         "z_loss": (loss, y, {"z_loss": 1e-4}),
         "softcap": (loss, y, {"softcap": 30.0}),
