@@ -23,6 +23,9 @@ typedef struct {
      * next_step is to be asked for. */
     const char *next;
     ptrdiff_t first, pairs, next_row, next_step;
+    /* Of rows that lay side by side, while 32 of them are worked on: of each class, next_class bytes after the one before,
+     * as many bytes as 32 rows have; 0: nothing. */
+    ptrdiff_t next_class, next_side;
 } xent_view;
 
 typedef struct xent_reduce_args xent_reduce_args;

@@ -8,6 +8,16 @@
 #else
 #include "loss_row.h"
 
+#ifndef XENT_CROSS_ENTROPY_C
+#define XENT_CROSS_ENTROPY_C
+/* Rows of a batch, in their order, and their labels. */
+typedef struct {
+    ptrdiff_t row[XENT_ROWS];
+    int64_t y[XENT_ROWS];
+    int n;
+} counted_rows;
+#endif
+
 static void NAME(label_logits)(const NAME(sweeper) * w, int n, const int64_t *y, double *z) {
     for (int r = 0; r < n; r++)
         z[r] = (double)(w->x->direct ? ((const REAL *)w->x_rows[r])[y[r]]
@@ -92,7 +102,7 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         for (int r = 0, end; r < c.n; r = end) {
             for (; c.row[r] >= group_end; group_end += group_rows) put_total(a, group++, &total);
             for (end = r + 1; end < c.n && c.row[end] < group_end;) end++;
-            add_losses(&total, k.loss + r, end - r);
+            add_batch(&total, k.loss + r, end - r);
         }
     }
     for (; group_end < last; group_end += group_rows) put_total(a, group++, &total);

@@ -10,7 +10,7 @@ XENT_INLINE void add_loss(wide *total, double loss) {
 }
 
 /* The same of n losses in order, with no branch for each: what is lost where the sum is infinite is left out at the end. */
-XENT_INLINE void add_losses(wide *total, const double *loss, int n) {
+XENT_INLINE void add_batch(wide *total, const double *loss, int n) {
     wide sum = *total;
     for (int r = 0; r < n; r++) {
         const wide s = two_sum(sum.hi, loss[r]);
@@ -25,13 +25,6 @@ XENT_INLINE void put_total(const xent_loss_args *a, ptrdiff_t group, wide *total
     if (a->totals) a->totals[2 * group] = total->hi, a->totals[2 * group + 1] = total->lo;
     *total = (wide){0.0, 0.0};
 }
-
-/* Rows of a batch, in their order, and their labels. */
-typedef struct {
-    ptrdiff_t row[XENT_ROWS];
-    int64_t y[XENT_ROWS];
-    int n;
-} counted_rows;
 
 XENT_INLINE wide product(double a, double b) { /* a b, exactly */
     double p = a * b;

@@ -189,6 +189,7 @@ static xent_view NAME(view_of_pack)(const NAME(pack) * pack, const xent_layout *
         view.pairs = (pack->n * magnitude(row) - 1) / (2 * XENT_LINE) + 1;
         if (row < 0) view.next += row * (pack->n - 1);
         view.next_step = step, view.next_row = layout->classes / XENT_LANES * step;
+        view.next_class = step, view.next_side = XENT_SIDE * magnitude(row);
     } else {
         view.next_step = step * XENT_LANES, view.next_row = row;
         if (step < 0) view.next += step * (XENT_LANES - 1);

@@ -202,7 +202,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             first++;
         }
     }
-    if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
+    put_total(a, group, &total);
     NAME(sweeper_stop)(&w, few);
 }
 #endif

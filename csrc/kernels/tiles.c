@@ -250,7 +250,7 @@ void KERNEL(tile_finish)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
         }
         NAME(put_row)(a, &w, row, weight, loss, lse, &total);
     }
-    if (a->totals) a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
+    put_total(a, group, &total);
     NAME(sweeper_stop)(&w, few);
 }
 #endif
