@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,31 @@ def test_weights_whose_sum_is_near_one(tier):
         b, x = np.array([rng.random() + 0.5, 0.06 * rng.random()]), np.array([-0.3, 0.03]) * rng.random()
         exact = xent.reference.logsumexp(x, b=b)
         assert abs(xent.logsumexp(x, b=b) - exact) <= 2 * np.spacing(max(abs(exact), np.abs(x).max()))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100, 1000, 5000])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_counted_many_times(classes, dtype, tier):
+    """Results of any weight, as far down as the smallest normal number: what a row leaves out for being small must be
+    small when it has counted, too. In a batch, and each row alone.
+    """
+    info, y = np.finfo(dtype), np.zeros(6, np.int64)
+    close = 4 * info.eps + 2e-13  # e to some -750 in float64, whose rounded argument is off by as many units
+    for power in (0, 2, 6, 8, 11, 13, 30, 60, 80):
+        weight = np.full(6, 2.0**power)
+        # gaps that leave an element which, counted, is just normal, or larger, or in the last row vanishes
+        gaps = (power - info.minexp) * math.log(2) - np.array([0.5, 1.0, 5.0, 20.0, 60.0, -20.0])
+        z = np.zeros((6, classes), dtype)
+        z[:, 1:] = -gaps[:, None]
+        loss, grad = xent.cross_entropy_with_grad(z, y, reduction="none", sample_weight=weight)
+        term = np.exp(z[:, 1].astype(np.float64) + power * math.log(2))
+        rest = term * (classes - 1)
+        term[term < info.tiny], rest[rest < info.tiny] = 0, 0
+        np.testing.assert_allclose(grad[:, 1], term, rtol=close)
+        np.testing.assert_allclose(grad[:, -1], term, rtol=close)
+        np.testing.assert_allclose(-grad[:, 0], rest, rtol=close)
+        whole = rest >= np.finfo(np.float64).tiny * weight  # the loss of weight 1 is a normal float64
+        np.testing.assert_allclose(loss[whole], rest[whole], rtol=close)
+        for r in range(6):
+            alone = xent.cross_entropy_with_grad(z[r : r + 1], [0], reduction="none", sample_weight=weight[:1])
+            np.testing.assert_array_equal([loss[r], *grad[r]], [alone[0][0], *alone[1][0]])

@@ -102,9 +102,13 @@ typedef struct {
     REAL by_max[XENT_ROWS], by_rounder[XENT_ROWS], by_floor[XENT_ROWS]; /* their reductions */
 } NAME(sweeper);
 
-/* Terms are about to be counted `times` times at most. */
+/* Terms are about to be counted `times` times at most. What a row leaves out counts, with the shallow guard, `times` by
+ * classes by 2^-34 of the smallest normal number at most (float64: 2^-62): it is enough where that is no more than in a row
+ * of a block that counts once. The deep one costs a pass that looks for what vanishes: 65536 x 10 of weight 2, 8.7 ns per
+ * logit instead of 3.1. */
 XENT_INLINE void NAME(make_room)(NAME(sweeper) * w, double times) {
-    const double guard = times <= 1.0 ? GUARD : GUARD_DEEP;
+    const int few = times <= 1.0 || times * (double)w->layout->classes <= XENT_BLOCK;
+    const double guard = few ? GUARD : GUARD_DEEP;
     w->room = (headroom){guard, DEPTH(guard)};
 }
 

@@ -39,12 +39,16 @@ XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
 }
 
 /* Whether no product of the terms of a row, stored in this scale, with d can come near the smallest normal number, with
- * room for the low part of d; or all of them are 0. */
+ * room for the low part of d. */
 XENT_INLINE int NAME(is_safe)(double min, double scale, double d) {
     const double size = fabs(d), low_bits = sizeof(REAL) == 4 ? 42.0 : 124.0;
-    const int large = size > REAL_MIN * power_of_two((int)low_bits), small = size < 0x1p60, nothing = size == 0.0;
-    return nothing |
-           (large & small & (min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0));
+    const int large = size > REAL_MIN * power_of_two((int)low_bits), small = size < 0x1p60;
+    return large & small & (min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0);
+}
+
+/* The same of a whole row's factor; it may be 0, and then so are all of them. */
+XENT_INLINE int NAME(is_plain)(double min, double scale, double d) {
+    return (d == 0.0) | NAME(is_safe)(min, scale, d);
 }
 
 /* Whether the largest logit of a finite row has p > 1/2. Its term, rounded when it was stored, would then bring p to the
@@ -208,7 +212,7 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *
     const int in_place = w->out->data == w->x->data && rows > 1 && !w->x->next;
     int together = w->side_by_side && b->ordinary, safe[XENT_ROWS] = {0};
     for (int r = 0, padded = padded_rows(rows); r < padded && together; r++)
-        safe[r] = NAME(is_safe)(b->min[r], b->scale[r], w->factor_hi[r]);
+        safe[r] = NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
     for (int r = 0; r < rows; r++) together &= safe[r];
     if (together) {
         NAME(put_narrow)(w, rows, labels, label_is);
@@ -218,7 +222,7 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *
     for (int r = 0; r < rows; r++) {
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
         const int finite = b->kind[r] == ROW_FINITE;
-        if (w->keeps && finite && !b->far[r] && NAME(is_safe)(b->min[r], b->scale[r], d.hi)) {
+        if (w->keeps && finite && !b->far[r] && NAME(is_plain)(b->min[r], b->scale[r], d.hi)) {
             NAME(keep_row)(w, r, d, labels ? (ptrdiff_t)labels[r] : -1, labels ? label_is[r] : 0.0);
             continue;
         }
