@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
 import xent
 
 IGNORE = -100
+
+
+@contextlib.contextmanager
+def one_thread():
+    before = xent.get_num_threads()
+    xent.set_num_threads(1)
+    yield
+    xent.set_num_threads(before)
+
+
 SHAPES = [(700, 2), (700, 10), (300, 33), (150, 128), (90, 200), (41, 1000), (11, 5000)]
 SHARES = [0.03, 0.5, 0.97]
 
@@ -19,8 +31,8 @@ def problem(shape, share, dtype):
     y = rng.integers(0, shape[1], shape[0])
     counts = rng.random(shape[0]) >= share
     counts[[0, -1]] = False
-    counts[shape[0] // 3 : shape[0] // 2] = False
-    counts[shape[0] // 2] = True
+    counts[shape[0] // 4 : shape[0] * 3 // 4] = False
+    counts[shape[0] * 3 // 4] = True
     return z, y, counts
 
 
@@ -52,18 +64,27 @@ def test_rows_left_are_as_if_alone(shape, share, by, dtype, tier):
     np.testing.assert_array_equal(passed_over(turned, y, counts, by, reduction="none")[1], got_grad)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("by", ["label", "weight"])
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_sums_leave_them_out(shape, share, by):
-    """Sum and mean over groups of rows of which some, or all, do not count; to the rounding of float64."""
+def test_sums_leave_them_out(shape, share, by, order, tier):
+    """Sum and mean over groups of rows of which some, or all, do not count: to the rounding of float64, and with the
+    bits of one thread; their gradients to the bit.
+    """
     z, y, counts = problem(shape, share, np.float64)
     rows = xent.cross_entropy(z[counts], y[counts], reduction="none")
+    left = z[counts].copy()
     z[~counts] = np.nan
+    z = np.asarray(z, order=order)
     for reduction, expected in (("sum", rows.sum()), ("mean", rows.mean())):
         loss, grad = passed_over(z, y, counts, by, reduction=reduction)
         np.testing.assert_allclose(loss, expected, rtol=1e-14)
-        assert np.isfinite(grad).all()
+        of_rows = np.zeros_like(grad)
+        of_rows[counts] = xent.cross_entropy_grad(left, y[counts], reduction=reduction)
+        np.testing.assert_array_equal(grad, of_rows)
+        with one_thread():
+            assert passed_over(z, y, counts, by, reduction=reduction)[0] == loss
 
 
 def test_lse_of_rows_that_weigh_nothing():
@@ -78,11 +99,13 @@ def test_lse_of_rows_that_weigh_nothing():
         assert not grad[~counts].any()
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("by", ["label", "weight"])
 @pytest.mark.parametrize("classes", [10, 100, 1000])
-def test_no_row_counts(classes):
+def test_no_row_counts(classes, by, reduction):
     z, y, counts = problem((130, classes), 1.0, np.float32)
     counts[:] = False
-    loss, grad = passed_over(z, y, counts, "label", reduction="sum")
+    loss, grad = passed_over(z, y, counts, by, reduction=reduction)
     assert loss == 0
     assert not grad.any()
 
@@ -104,3 +127,17 @@ def test_classes_that_weigh_nothing(classes, dtype):
     np.testing.assert_array_equal(grad[~light], expected[1][~light])
     negative = xent.cross_entropy_grad(z, y, -1.0, reduction="none", class_weight=weight)
     np.testing.assert_array_equal(negative[light].view(np.uint8), 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("by", ["label", "weight"])
+@pytest.mark.parametrize("classes", [5, 200])
+def test_softcap_of_rows_passed_over(classes, by, dtype, tier):
+    """Their gradient was multiplied by the slope of a logit that nobody was to read: 0 by NaN."""
+    z, y, counts = problem((40, classes), 0.3, dtype)
+    z[~counts] = np.nan
+    loss, grad = passed_over(z, y, counts, by, softcap=5.0)
+    expected = xent.cross_entropy_with_grad(z[counts], y[counts], softcap=5.0)
+    assert loss == expected[0]
+    np.testing.assert_array_equal(grad[counts], expected[1])
+    assert not grad[~counts].any()

@@ -108,3 +108,20 @@ def test_rows_counted_many_times(classes, dtype, tier):
         for r in range(6):
             alone = xent.cross_entropy_with_grad(z[r : r + 1], [0], reduction="none", sample_weight=weight[:1])
             np.testing.assert_array_equal([loss[r], *grad[r]], [alone[0][0], *alone[1][0]])
+
+
+def test_infinite_logit_at_a_label_without_weight(tier):
+    """Of the mass nothing is left, of the z-loss infinity: their difference was NaN."""
+    x, options = [[np.inf, 1.0]], {"class_weight": [0.0, 1.0], "z_loss": 0.1, "reduction": "none"}
+    assert xent.cross_entropy(x, [0], **options) == xent.reference.cross_entropy(x, [0], **options) == [np.inf]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mean_of_tiny_weights(dtype, tier):
+    """Each weighted loss is below the smallest normal number of float32, their mean is not."""
+    x, weight = np.zeros((5, 10), dtype), np.full(5, 1e-40 if dtype == np.float32 else 1e-300)
+    mean = xent.cross_entropy(x, np.zeros(5, int), sample_weight=weight)
+    assert abs(mean - math.log(10)) <= 2 * np.spacing(dtype(math.log(10)))
+    rows = xent.cross_entropy(x, np.zeros(5, int), sample_weight=weight, reduction="none")
+    if dtype == np.float32:
+        assert not rows.any()

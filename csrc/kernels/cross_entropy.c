@@ -39,7 +39,8 @@ static ptrdiff_t NAME(next_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptr
     }
     while (first < last && c->n < most) {
         int64_t y[XENT_ROWS];
-        const int n = last - first < XENT_ROWS ? (int)(last - first) : XENT_ROWS;
+        const int some = most < XENT_ROWS / 2 ? 2 * most : XENT_ROWS;
+        const int n = last - first < some ? (int)(last - first) : some;
         labels_at(&p->labels, first, n, y);
         for (int i = 0; i < n && c->n < most; i++, first++)
             if ((p->has_ignore && y[i] == p->ignore) || (weighs && entry(&p->sample_weight, first, 1.0) == 0.0))

@@ -106,9 +106,9 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
         const double z = k->z[r];
         if (sum.kind != ROW_FINITE) {
             k->lse[r] = NAME(row_lse)(&sum, 0.0), k->grad[r] = NAN;
-            k->loss[r] = sum.kind != ROW_INFINITE           ? NAN
-                         : k->mass[r] == 0.0 && zeta == 0.0 ? 0.0
-                                                            : INFINITY - (z > 0 ? z : 0.0);
+            k->loss[r] = sum.kind != ROW_INFINITE ? NAN
+                         : k->mass[r] == 0.0      ? (zeta == 0.0 ? 0.0 : INFINITY)
+                                                  : INFINITY - (z > 0 ? z : 0.0);
         } else if (sum.far || !(z > sum.max - w->room.depth)) {
             const wide term = !sum.far       ? (wide){0.0, 0.0}
                               : z == sum.max ? sum.top
@@ -132,12 +132,12 @@ static inline void NAME(put_rows)(const xent_loss_args *a, NAME(sweeper) * w, co
     int none = 0;
     for (int r = 0; r < rows; r++) {
         const double loss = weight[r] == 0.0 ? 0.0 : weight[r] * k->loss[r];
-        k->loss[r] = fabs(loss) < REAL_MIN ? 0.0 : loss;
+        k->loss[r] = fabs(loss) < 0x1p-1022 ? 0.0 : loss; /* what a mean of small weights is made of */
         none |= weight[r] == 0.0 || nothing;
     }
     for (int r = 0; r < rows && none && a->grad; r++)
         if (weight[r] == 0.0 || nothing) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
-    for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[row[r]] = (REAL)k->loss[r];
+    for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[row[r]] = NAME(rounded)(k->loss[r]);
     for (int r = 0; r < rows && a->lse_rows; r++) ((REAL *)a->lse_rows)[row[r]] = NAME(rounded)(k->lse[r]);
 }
 

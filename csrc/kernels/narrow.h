@@ -131,7 +131,7 @@ XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const
     NAME(narrow_fold)(hi, lo, lanes, rest_hi, rest_lo);
 }
 
-/* For the rows of a batch from `at` on. */
+/* For the rows of a batch from `at` on; where some were left out, only about there. */
 static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows, int at) {
     const ptrdiff_t classes = w->layout->classes, bytes = classes * (ptrdiff_t)sizeof(REAL);
     const xent_view *x = w->x;
