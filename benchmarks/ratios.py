@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tables import markdown
+from tables import markdown, pivot
 
 import xent
 from xent import runtime
@@ -73,7 +73,11 @@ def main() -> int:
         print(f"\nIn copies of the logits; `>` marks what exceeds its limit\n\n{table(report['ratios'])}")
         xent.set_num_threads(before)
         report["small"] = None if args.no_small else small_call()
-        report["memory"] = [] if args.no_memory else memory_table(max(args.threads))
+        report["memory"] = [] if args.no_memory else memory(max(args.threads))
+        if report["memory"]:
+            kib, threads = MEMORY_LIMIT // 1024, max(args.threads)
+            print(f"\nPeak memory beyond inputs and outputs ({threads} threads, limit {kib} KiB)\n")
+            print(memory_table(report["memory"]))
     finally:
         xent.set_num_threads(before)
     if args.json:
@@ -257,27 +261,28 @@ def small_call(calls: int = 2000, rounds: int = 41) -> dict[str, float]:
 # ---- memory
 
 
-def memory_table(threads: int) -> list[dict[str, Any]]:
+def memory(threads: int) -> list[dict[str, Any]]:
     """Growth of the peak by each operation, each in a process of its own."""
-    print(f"\nPeak memory beyond inputs and outputs, KiB ({threads} threads, limit {MEMORY_LIMIT // 1024})\n")
-    print("| | " + " | ".join(f"{n} x {c}" for n, c in MEMORY_SHAPES) + " |")
-    print("|---|" + "---|" * len(MEMORY_SHAPES))
     records = []
-    for name in LIMITS:
-        if name.endswith("fresh"):
-            continue
-        cells = []
+    for name in (name for name in LIMITS if not name.endswith("fresh")):
         for n, c in MEMORY_SHAPES:
             asked = ["--memory-of", name, "--shapes", f"{n}x{c}", "--threads", str(threads)]
             result = subprocess.run([sys.executable, __file__, *asked], capture_output=True, text=True)
             if result.returncode:
                 raise SystemExit(result.stderr)
-            growth = int(result.stdout)
-            record = {"operation": name, "rows": n, "classes": c, "bytes": growth}
+            record = {"operation": name, "rows": n, "classes": c, "bytes": int(result.stdout)}
             records.append(record | {"limit": MEMORY_LIMIT})
-            cells.append(f"{growth / 1024:.0f}")
-        print(f"| {name} | " + " | ".join(cells) + " |")
     return records
+
+
+def memory_table(records: list[dict[str, Any]]) -> str:
+    return pivot(
+        records,
+        lambda r: r["operation"],
+        lambda r: f"{r['rows']} x {r['classes']}",
+        lambda r: f"{r['bytes'] / 1024:.0f}",
+        "KiB",
+    )
 
 
 def memory_growth(name: str, shape: Shape, threads: int) -> int:

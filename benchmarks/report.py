@@ -1,12 +1,15 @@
 """Everything that README and docs/benchmarks.md show of speed, in one run: one JSON, their tables, their plots.
 
-    python benchmarks/report.py                               # all parts, 2 threads: about eight minutes, 4 GB
+    python benchmarks/report.py                               # all parts, 2 threads: about twenty minutes, 9 GB
     python benchmarks/report.py --parts sweep layouts         # some; the others stay as they were measured
     python benchmarks/report.py --from                        # measures nothing: tables and plots anew from the JSON
 
 copies    our operations on 1 and 2 threads, in copies of the logits       | `ratios.py`
 sweep, few, small, layouts, dtypes, options                                 | `shapes.py`
+memory    beyond inputs and outputs                                         | `ratios.py`
 growth    a thousand to 10^9 logits                                         | `growth.py`
+networks  steps of networks, in their bare products                         | `networks.py`
+linear    a linear layer with its loss, time and memory                     | `linear.py`
 classes   every library that is installed, about 2^22 logits in rows of 1 to 1,000,000 classes
 peers     the same on few classes and on long rows; `float64` in float64    | as `xent bench`
 
@@ -33,13 +36,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import figures
 import growth
+import linear
 import ratios
 import shapes
 from tables import fill, of_shapes, pivot, places, short
 
 import xent
-from xent.cli import bench
+from xent.cli import bench, bench_network
 from xent.cli.bench_measure import REST, Record, measure
+from xent.cli.network_peers import BARE, STEPS, WITH_NORMS
 from xent.cli.peers import DEFAULT_PEERS, LOSS_GRAD, OPERATIONS, Peer
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +57,10 @@ PEER_SHAPES = [(65536, 10), (1_000_000, 3), (65536, 32), (16384, 100), (8192, 10
 FLOAT64_SHAPES = [(65536, 10), (8192, 1000), (512, 32000)]
 NAMES = {"xent": "xent", "xent fresh": "xent, fresh", "xent in place": "xent, in place", "numpy": "NumPy",
          "scipy": "SciPy", "sklearn": "scikit-learn", "torch": "PyTorch", "jax": "JAX"}  # fmt: skip
+NAMES_IN_NETWORKS = {**NAMES, WITH_NORMS: "with per-sample norms", "numpy": "NumPy by hand"}
+NAMES_IN_LINEAR = {**NAMES, "NumPy in blocks": "NumPy in blocks of 64 MiB",
+                   "torch": "PyTorch `cross_entropy(linear(x, W))`",
+                   "torch, chunked": "PyTorch `linear_cross_entropy`, chunked", "JAX": "JAX, `jit`"}  # fmt: skip
 
 
 # ---- measuring
@@ -65,6 +74,26 @@ def beside(libraries: list[Peer], grid: list[tuple[int, int]], dtype: str, secon
     ]
 
 
+def networks(threads: int) -> list[Record]:
+    """Steps of the networks, by every library installed."""
+    return bench_network.report(bench_network.FULL_SHAPES, list(STEPS)[3:], threads, 5.0)
+
+
+def with_linear_layer(threads: int) -> list[Record]:
+    """A record per shape and library: time in bare products, and memory."""
+    options = argparse.Namespace(rounds=7, threads=threads, no_memory=False, peers=True)
+    records = []
+    for what, shape in linear.LIMITS:
+        found = linear.measure(what, shape, options)
+        own = {"seconds": found["seconds"], "bytes": found["bytes"]}
+        for library, its in {"xent": own, **found["peers"]}.items():
+            ratio = found["ratio"] if its is own else its["seconds"] / found["products"]
+            records.append(
+                {"library": library, "what": what, "shape": list(shape), "ratio": ratio, "bytes": its["bytes"]}
+            )
+    return records
+
+
 def parts_of(libraries: list[Peer], threads: int) -> dict[str, Callable[[], list[Record]]]:
     """What measures each part, ours first: before the other libraries have run, none of their threads wait."""
     long = [*ratios.SHAPES, (33, 1_000_000)]
@@ -74,7 +103,10 @@ def parts_of(libraries: list[Peer], threads: int) -> dict[str, Callable[[], list
         name: lambda part=part: part(rng, 9) for name, part in shapes.PARTS.items()
     }
     parts["copies"] = lambda: [r for shape in long for r in ratios.ratios(shape, [1, 2], 21, "")]
+    parts["memory"] = lambda: ratios.memory(threads)
     parts["growth"] = lambda: growth.growth(1e9)
+    parts["networks"] = lambda: networks(threads)
+    parts["linear"] = lambda: with_linear_layer(threads)
     parts["peers"] = lambda: beside(libraries, PEER_SHAPES, "float32", 2.0)
     parts["float64"] = lambda: beside(libraries, FLOAT64_SHAPES, "float64", 1.0)
     parts["classes"] = lambda: beside(libraries, by_classes, "float32", 0.7)
@@ -145,6 +177,36 @@ def libraries_table(records: list[Record], operations: list[str]) -> str:
     return pivot(chosen, row, lambda r: NAMES[r["library"]], cell, "in copies")
 
 
+def networks_table(records: list[Record]) -> str:
+    """In bare products, a line per network."""
+    units = {(r["rows"], *r["sizes"]): r["seconds"] for r in records if r["library"] == BARE}
+
+    def row(r: Record) -> str:
+        us = 1e6 * units[r["rows"], *r["sizes"]]
+        unit = f"{us:.3g} us" if us < 999.5 else f"{us / 1000:.3g} ms"
+        return f"{r['rows']}, {'-'.join(map(str, r['sizes']))} ({unit})"
+
+    chosen = [r for r in records if r["library"] != BARE]
+    return pivot(
+        chosen,
+        row,
+        lambda r: NAMES_IN_NETWORKS[r["library"]],
+        lambda r: "wrong" if r["problem"] else short(r["ratio"]),
+        "batch, sizes (bare products)",
+    )
+
+
+def linear_table(records: list[Record]) -> str:
+    """In bare products, and memory; a line per library."""
+    alone = {linear.LOSS: ", loss alone", linear.WITH_GRAD: ""}
+    return pivot(
+        records,
+        lambda r: NAMES_IN_LINEAR[r["library"]],
+        lambda r: " x ".join(map(str, r["shape"])) + alone[r["what"]],
+        lambda r: f"{short(r['ratio'])}, {r['bytes'] / 2**20:.0f} MiB",
+    )
+
+
 def machine(report: Record) -> str:
     """One sentence: what the figures depend on."""
     head = report["head"]
@@ -167,6 +229,9 @@ def blocks_of(report: Record) -> dict[str, str]:
     made = {"machine": lambda: machine(report)}
     made |= {name: lambda name=name: of_shapes(name, records[name]) for name in shapes.PARTS}
     made |= {"copies": lambda: ratios.table(records["copies"]), "growth": lambda: growth.table(records["growth"])}
+    made["memory"] = lambda: ratios.memory_table(records["memory"])
+    made["networks"] = lambda: networks_table(records["networks"])
+    made["linear"] = lambda: linear_table(records["linear"])
     made["peers"] = lambda: libraries_table(records["peers"], list(OPERATIONS))
     made["peers-loss"] = lambda: libraries_table(records["peers"], [LOSS_GRAD])
     made["float64"] = lambda: libraries_table(records["float64"], list(OPERATIONS))
@@ -207,7 +272,8 @@ def main() -> int:
         render(report)
     wrong = [r for part in report["parts"].values() for r in part["records"] if r.get("problem")]
     for r in wrong:
-        print("WRONG: {library}, {operation}, {rows} x {classes}: {problem}; not timed".format(**r))
+        what = [str(r[key]) for key in ("library", "operation", "rows", "classes", "sizes") if key in r]
+        print(f"WRONG: {', '.join(what)}: {r['problem']}; not timed")
     return 1 if any(r["library"].startswith("xent") for r in wrong) else 0
 
 

@@ -84,6 +84,37 @@ def test_blocks_are_of_the_parts_there_are(modules):
     assert "without torch (not installed)" in blocks["machine"]
 
 
+def test_networks_table(modules):
+    """The bare products are the unit, named beside the network; a wrong step is not a number."""
+    report, _, _ = modules
+    about = {"rows": 32, "sizes": [64, 32, 10], "problem": ""}
+    records = [
+        {**about, "library": "bare products", "seconds": 8.24e-6, "ratio": 1.0},
+        {**about, "library": "xent", "seconds": 1e-5, "ratio": 1.362},
+        {**about, "library": "xent, with norms", "seconds": 1e-5, "ratio": 1.42},
+        {**about, "library": "numpy", "seconds": 1e-5, "ratio": 4.8, "problem": "loss 1 instead of 2"},
+    ]
+    lines = report.networks_table(records).splitlines()
+    assert lines[0] == "| batch, sizes (bare products) | xent | with per-sample norms | NumPy by hand |"
+    assert lines[2:] == ["| 32, 64-32-10 (8.24 us) | 1.36 | 1.42 | wrong |"]
+
+
+def test_linear_table(modules):
+    report, _, _ = modules
+    with_grad, loss = report.linear.WITH_GRAD, report.linear.LOSS
+    records = [
+        {"library": "xent", "what": with_grad, "shape": [2, 3, 4], "ratio": 1.079, "bytes": 49 * 2**20},
+        {"library": "torch, chunked", "what": with_grad, "shape": [2, 3, 4], "ratio": 3.6, "bytes": 282 * 2**20},
+        {"library": "xent", "what": loss, "shape": [5, 6, 7], "ratio": 0.94, "bytes": 10 * 2**20},
+    ]
+    lines = report.linear_table(records).splitlines()
+    assert lines[0] == "| | 2 x 3 x 4 | 5 x 6 x 7, loss alone |"
+    assert lines[2:] == [
+        "| xent | 1.08, 49 MiB | 0.94, 10 MiB |",
+        "| PyTorch `linear_cross_entropy`, chunked | 3.6, 282 MiB | |",
+    ]
+
+
 def test_every_place_of_the_pages_is_known(modules):
     report, _, tables = modules
     if not report.RESULTS.exists():

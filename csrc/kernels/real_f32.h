@@ -9,7 +9,7 @@
 
 /* Terms are stored as e^x 2^(guard - N), N = round(max log2 e) of their block: between 2^(guard - 0.5) and down.
  * The guard leaves room below for 2^34 terms whose sum is the smallest normal number, and above for the lanes of a
- * block; the deep one is for gradients counted more than once (factors above 1), up to some 2^84. */
+ * block; the deep one is for gradients counted many times (make_room), up to some 2^84. */
 #define GUARD      36
 #define GUARD_DEEP 120
 /* What is stored under DROPPED is 0, and is all that a logit DEPTH(guard) below the maximum leaves. */
