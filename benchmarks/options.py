@@ -24,6 +24,8 @@ def calls(rng: np.random.Generator, rows: int, classes: int) -> dict[str, Call]:
     kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "class indices": (loss, y, {}),
         "a tenth ignored": (loss, ignored, {"ignore_index": -100}),
+        "a tenth of weight 0": (loss, y, {"sample_weight": (ignored == y).astype(np.float32)}),
+        "weights of 2, sum": (loss, y, {"sample_weight": np.full(rows, 2, np.float32), "reduction": "sum"}),
         "class_weight": (loss, y, {"class_weight": weight}),
         "z_loss": (loss, y, {"z_loss": 1e-4}),
         "softcap": (loss, y, {"softcap": 30.0}),
@@ -34,8 +36,9 @@ def calls(rng: np.random.Generator, rows: int, classes: int) -> dict[str, Call]:
     pairs = {"logsumexp, b=": (xent.logsumexp(z[0], b=q[0]), xent.reference.logsumexp(z[0].tolist(), b=q[0].tolist()))}
     for name, (function, targets, options) in kinds.items():
         twin = getattr(xent.reference, function.__name__)
-        exact = twin(z[:1].tolist(), targets[:1].tolist(), **options)
-        pairs[name] = function(z[:1], targets[:1], **options)[0], exact[0]
+        of_first = {key: its[:1] if key == "sample_weight" else its for key, its in options.items()}
+        exact = twin(z[:1].tolist(), targets[:1].tolist(), **of_first)
+        pairs[name] = function(z[:1], targets[:1], **of_first)[0], exact[0]
     for name, (got, truth) in pairs.items():
         if not math.isclose(got, truth, rel_tol=1e-6):
             raise SystemExit(f"{name}: {got} instead of {truth}; nothing was timed")

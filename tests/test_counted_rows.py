@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import pytest
 
 import xent
 
 IGNORE = -100
-
-
-@contextlib.contextmanager
-def one_thread():
-    before = xent.get_num_threads()
-    xent.set_num_threads(1)
-    yield
-    xent.set_num_threads(before)
-
-
 SHAPES = [(700, 2), (700, 10), (300, 33), (150, 128), (90, 200), (41, 1000), (11, 5000)]
 SHARES = [0.03, 0.5, 0.97]
 
@@ -69,8 +57,8 @@ def test_rows_left_are_as_if_alone(shape, share, by, dtype, tier):
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sums_leave_them_out(shape, share, by, order, tier):
-    """Sum and mean over groups of rows of which some, or all, do not count: to the rounding of float64, and with the
-    bits of one thread; their gradients to the bit.
+    """Sum and mean over groups of rows of which some, or all, do not count: to the rounding of float64; their gradients
+    to the bit.
     """
     z, y, counts = problem(shape, share, np.float64)
     rows = xent.cross_entropy(z[counts], y[counts], reduction="none")
@@ -83,8 +71,23 @@ def test_sums_leave_them_out(shape, share, by, order, tier):
         of_rows = np.zeros_like(grad)
         of_rows[counts] = xent.cross_entropy_grad(left, y[counts], reduction=reduction)
         np.testing.assert_array_equal(grad, of_rows)
-        with one_thread():
-            assert passed_over(z, y, counts, by, reduction=reduction)[0] == loss
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("by", ["label", "weight"])
+def test_threads_share_rows_and_not_bits(by, order):
+    """Enough rows for four threads, each of which begins and ends among rows that do not count."""
+    z, y, counts = problem((60000, 10), 0.5, np.float32)
+    z = np.asarray(z, order=order)
+    before, found = xent.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            xent.set_num_threads(threads)
+            loss, grad = passed_over(z, y, counts, by, reduction="sum")
+            found.append((loss.tobytes(), grad.tobytes()))
+    finally:
+        xent.set_num_threads(before)
+    assert len(set(found)) == 1
 
 
 def test_lse_of_rows_that_weigh_nothing():
@@ -112,7 +115,7 @@ def test_no_row_counts(classes, by, reduction):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", [2, 10, 100, 1000])
-def test_classes_that_weigh_nothing(classes, dtype):
+def test_classes_that_weigh_nothing(classes, dtype, tier):
     """Rows whose factor is 0 go with the others of their batch: a gradient of +0, the others' bits."""
     z, y, _ = problem((200, classes), 0.0, dtype)
     weight = np.ones(classes, dtype)
