@@ -1,8 +1,8 @@
 """Large results, whose terms are kept while the next rows are summed and which are stored past the cache, have the bits
 of the same rows in place, where nothing is kept; and nothing beside them is written.
 
-From 16 MiB on (XENT_STREAM_BYTES), rows of 640 to 4,096 classes: two rows per batch at 4,096, whole and broken groups
-of lanes, rows that begin within a cache line.
+From 16 MiB on (XENT_STREAM_BYTES), rows of 192 to 4,096 classes (XENT_KEPT, XENT_BLOCK): whole and broken groups of
+lanes, whole lines and such as two rows share, rows that follow each other and rows that do not.
 """
 
 import numpy as np
@@ -10,7 +10,10 @@ import pytest
 
 import xent
 
-SHAPES = {"float32": [(4300, 1000), (4201, 999), (6601, 641), (1030, 4096)], "float64": [(2200, 999)]}
+SHAPES = {
+    "float32": [(4300, 1000), (4201, 999), (6601, 641), (21900, 192), (14100, 300), (1030, 4096)],
+    "float64": [(2200, 999), (9100, 233)],
+}
 CASES = [(np.dtype(name), *shape) for name, shapes in SHAPES.items() for shape in shapes]
 OPTIONS = {
     "plain": {},
@@ -68,6 +71,41 @@ def test_softmax(tier, dtype, rows, classes):
     xent.softmax(z, axis=1, out=out)
     assert untouched(buffer, 2, out.size)
     assert out.tobytes() == xent.softmax(z, axis=1, out=z).tobytes()
+
+
+@pytest.mark.parametrize("step", [208, 209, 214])
+def test_rows_with_room_between(tier, step):
+    """Rows of 200, `step` numbers from one to the next: what is between, often in a line with both, is not theirs."""
+    rows, classes = 21000, 200
+    z, y = problem(rows, classes, np.dtype("float32"), 1)
+    buffer = np.full((rows, step), 7, np.float32)
+    out = buffer[:, :classes]
+    loss, _ = xent.cross_entropy_with_grad(z, y, out=out)
+    assert (buffer[:, classes:] == 7).all()
+    expected, _ = xent.cross_entropy_with_grad(z, y, out=z)
+    assert out.tobytes() == z.tobytes()
+    assert np.array(loss).tobytes() == np.array(expected).tobytes()
+
+
+def test_rows_of_large_results_backwards():
+    z, y = problem(21000, 200, np.dtype("float32"), 1)
+    out = np.empty_like(z)[::-1]
+    xent.cross_entropy_with_grad(z, y, out=out)
+    xent.cross_entropy_with_grad(z, y, out=z)
+    assert out.tobytes() == z.tobytes()
+
+
+def test_likely_and_label_wherever_they_are():
+    """In one line, in two, in one shared with the row before or the next: most rows of a trained network are such."""
+    rows, classes = 21000, 201
+    z = np.random.default_rng(3).normal(size=(rows, classes)).astype(np.float32)
+    at = np.arange(rows)
+    likely, y = at % classes, (at % classes + at // classes) % classes
+    z[at, likely] += 12
+    out = np.empty_like(z)
+    xent.cross_entropy_with_grad(z, y, out=out)
+    xent.cross_entropy_with_grad(z, y, out=z)
+    assert out.tobytes() == z.tobytes()
 
 
 @pytest.mark.parametrize("classes", [10, 64, 128])

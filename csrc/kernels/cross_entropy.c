@@ -1,6 +1,7 @@
 /* Softmax cross-entropy with class indices: loss (N) and d loss / d logits (N, C) in one sweep over the logits.
  * Each row is read once and its gradient written once: the terms e^z go straight to where the gradient belongs and are
- * scaled there while the row is still in the cache, or they are kept beside it and scaled on their way there (kept.h). No array of probabilities, no saved lse.
+ * scaled there while the row is still in the cache, or they are kept beside
+ * it and scaled on their way there (flow.h). No array of probabilities, no saved lse.
  */
 #ifndef REAL
 #define KERNEL_FILE "cross_entropy.c"
@@ -76,18 +77,44 @@ static double NAME(read_weights)(const xent_loss_args *a, const counted_rows *c,
     return p->z_loss == 0.0 ? times : INFINITY;
 }
 
+/* Of row r, as soon as it is summed: the factor of its terms, and its gradient at the label. */
+typedef struct {
+    const int64_t *y;
+    NAME(labelled) * k;
+    double zeta;
+} NAME(label_flow);
+static int NAME(label_factor)(NAME(sweeper) * w, int r, void *of) {
+    const NAME(label_flow) *f = of;
+    NAME(labelled) *k = f->k;
+    const rowsum s = sum_of(&w->batch, r);
+    const double z = (double)((const REAL *)w->x_rows[r])[f->y[r]];
+    const double log_s = f->zeta == 0.0 ? 0.0 : log1p_wide(NAME(div)(s.rest, s.top));
+    const wide factor = {k->factor_hi[r], k->factor_lo[r]};
+    double loss, lse;
+    wide multiplier;
+    if (!(z > s.max - w->room.depth)) return 0; /* label_rows has what that takes */
+    NAME(label_core)
+    (s.top, s.rest, log_s, s.max, z, NAME(exp_wide)((REAL)z, -s.scale), k->mass[r], f->zeta, factor, &loss, &lse,
+     &k->grad[r], &multiplier);
+    w->factor_hi[r] = multiplier.hi, w->factor_lo[r] = multiplier.lo;
+    return 1;
+}
+
 void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
     const xent_cross_entropy_problem *p = a->problem;
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     const int in_place = a->grad && a->grad->data == a->logits->data;
+    NAME(labelled) k;
+    counted_rows c;
     wide total = {0.0, 0.0};
     const ptrdiff_t group_rows = a->group_rows ? a->group_rows : last - first;
     ptrdiff_t group_end = first + group_rows;
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
+    NAME(label_flow) flow = {c.y, &k, p->z_loss};
+    if (a->grad) w.flow = (NAME(flow)){NAME(label_factor), &flow, c.y, k.grad};
     const int at_once = NAME(rows_at_once)(&w);
-    for (counted_rows c; first < last;) {
-        NAME(labelled) k;
+    while (first < last) {
         double weight[XENT_ROWS];
         first = NAME(next_rows)(a, &w, first, last, at_once, &c);
         if (c.n) {

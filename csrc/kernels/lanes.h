@@ -30,6 +30,7 @@ enum {
     XENT_TAIL_STEP = 16,
     XENT_LINE = 64,
     XENT_AHEAD = 16384,
+    XENT_FLOW_AHEAD = 12288,
     XENT_STORES_AHEAD = 2048
 };
 

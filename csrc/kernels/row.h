@@ -17,19 +17,20 @@ enum {
     XENT_BLOCKS_ON_STACK = 64,
     XENT_SWEPT = 16,
     XENT_LOGITS_AT_ONCE = 8192,
+    XENT_FLOWING = 3,
     XENT_ROWS = 64,
     XENT_SIDE = 32,
     XENT_NARROW = 128,
     XENT_COLUMNS = 4096
 };
-/* Results of this size go past the cache: in rows of XENT_KEPT classes and more, as two ends of a row that share a line
- * with others cost too much for shorter ones (51,200 x 150: 1.9 ns per logit where it takes 1.0); and in rows of up to
- * XENT_NARROW, many of which go as one. Checks of the C code set both so low that theirs do. */
+/* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; 40,000 x 168 is no
+ * faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one. Checks of the C code set both
+ * so low that theirs do. */
 #ifndef XENT_STREAM_BYTES
 #define XENT_STREAM_BYTES (1 << 24)
 #endif
 #ifndef XENT_KEPT
-#define XENT_KEPT 640
+#define XENT_KEPT 192
 #endif
 _Static_assert(XENT_KEPT > XENT_NARROW, "rows side by side leave no terms to keep");
 
@@ -69,18 +70,36 @@ XENT_INLINE void put_sum(row_batch *b, int r, const rowsum *sum) {
 }
 #endif
 
-/* Rows whose terms are kept, from `next` on still to be scaled: to[i] = terms[i] (hi + lo), but for two elements that
- * are known by themselves: the one at `likely`, then the one at `label` (-1: there is none). */
+struct NAME(sweeper);
+
+/* What a kernel tells before rows are summed, so that each can be scaled as soon as its sum is known (flow.h): `factor`
+ * sets factor_hi, factor_lo and label_is of row r, whose sum is in the batch; 0 where it needs more than that. */
 typedef struct {
-    int rows, next;
-    const REAL *terms[XENT_SWEPT];
-    REAL *to[XENT_SWEPT], hi[XENT_SWEPT], lo[XENT_SWEPT];
-    ptrdiff_t likely[XENT_SWEPT], label[XENT_SWEPT];
-    REAL likely_is[XENT_SWEPT], label_is[XENT_SWEPT];
-} NAME(kept_rows);
+    int (*factor)(struct NAME(sweeper) * w, int r, void *of); /* NULL: no row can be */
+    void *of;
+    const int64_t *labels;  /* NULL: none */
+    const double *label_is; /* what the results are at the labels */
+} NAME(flow);
+
+/* A row whose terms wait to be scaled: to[i] = terms[i] (hi + lo), but for two elements that are known by themselves: the
+ * one at `likely`, then the one at `label` (-1: there is none). */
+typedef struct {
+    int waits;
+    const REAL *terms;
+    REAL *to, hi, lo;
+    ptrdiff_t likely, label;
+    REAL likely_is, label_is;
+} NAME(waiting_row);
+
+/* The last n elements of a row, which share a line, at `at`, with the next one's first; n is 0 where there are none. */
+typedef struct {
+    REAL *at;
+    ptrdiff_t n;
+    _Alignas(64) REAL line[XENT_LINE / sizeof(REAL)];
+} NAME(edge);
 
 /* Of one thread's call: buffers and what was learnt on the way. */
-typedef struct {
+typedef struct NAME(sweeper) {
     const xent_layout *layout;
     const xent_view *x, *out; /* out NULL: nothing is stored */
     headroom room;
@@ -89,11 +108,14 @@ typedef struct {
     row_batch batch;  /* the rows of the last sum_rows */
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS]; /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
-    REAL *term_rows[XENT_ROWS]; /* where sum_rows left the terms: the rows of `out` or, if it keeps them, of `kept` */
-    ptrdiff_t first, ahead;     /* the first of the rows found; how far to look ahead from one of them */
-    int streams, keeps, half;   /* results may go past the cache; terms are kept, in which half of `kept` */
-    NAME(kept_rows) later;
-    _Alignas(64) REAL kept[2][XENT_LOGITS_AT_ONCE];
+    ptrdiff_t first, ahead; /* the first of the rows found; how far to look ahead from one of them */
+    int streams;            /* results may go past the cache */
+    NAME(flow) flow;
+    NAME(waiting_row) waiting[2];
+    unsigned turn; /* counts rows that flow: turn % 2 is the one that waited longest, turn % 3 a free part of `kept` */
+    char flowed[XENT_ROWS]; /* which rows of the last sum_rows are scaled, or wait for it */
+    NAME(edge) edge;
+    _Alignas(64) REAL kept[XENT_FLOWING * (XENT_BLOCK + XENT_LINE) + XENT_LINE];
     _Alignas(64) REAL logits[XENT_BLOCK];
     _Alignas(64) REAL terms[XENT_BLOCK];
     _Alignas(64) REAL shifted[XENT_BLOCK];
@@ -185,7 +207,8 @@ static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int *sharp) {
         if (!sharp[r]) continue;
         if (!w->side_by_side) {
             const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
-            const wide rest = NAME(sharp_rest)((const REAL *)w->x_rows[r], w->term_rows[r], w->layout->classes, &by);
+            const wide rest =
+                NAME(sharp_rest)((const REAL *)w->x_rows[r], (REAL *)w->out_rows[r], w->layout->classes, &by);
             rest_hi[r] = rest.hi, rest_lo[r] = rest.lo;
         }
         b->rest_hi[r] = rest_hi[r], b->rest_lo[r] = rest_lo[r];
@@ -213,15 +236,17 @@ XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *s
 }
 
 #include "narrow.h"
-#include "kept.h"
+#include "scale.h"
+#include "flow.h"
 
 /* How many rows to give sum_rows at once. */
 XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
     const ptrdiff_t classes = w->layout->classes;
     const int narrow = classes <= XENT_NARROW, most = narrow ? XENT_ROWS : XENT_SWEPT;
-    const ptrdiff_t n = !classes ? most
-                        : narrow ? XENT_COLUMNS / classes / XENT_SIDE * XENT_SIDE
-                                 : XENT_LOGITS_AT_ONCE / whole_groups(classes);
+    const ptrdiff_t n = !classes         ? most
+                        : narrow         ? XENT_COLUMNS / classes / XENT_SIDE * XENT_SIDE
+                        : NAME(flows)(w) ? most
+                                         : XENT_LOGITS_AT_ONCE / whole_groups(classes);
     return n < 1 ? 1 : n > most ? most : (int)n;
 }
 
@@ -239,22 +264,22 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
         const int now = r & 1, last = !now;
         if (r < rows) {
             w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0);
-            sweeps[now] =
-                NAME(block_start)((const REAL *)w->x_rows[r], classes, w->term_rows[r], w->room, &by[now], &sums[now]);
+            sweeps[now] = NAME(block_start)((const REAL *)w->x_rows[r], classes, (REAL *)w->out_rows[r], w->room,
+                                            &by[now], &sums[now]);
         }
         if (r == 0) continue;
         const REAL *x = (const REAL *)w->x_rows[r - 1];
-        REAL *e = w->term_rows[r - 1];
+        REAL *e = (REAL *)w->out_rows[r - 1];
+        const look_ahead look = NAME(ahead_of)(w, r - 1, x, 0);
         if (sweeps[last] && sums[last].far) NAME(block_sum)
-        (x, classes, e, w->room, w->shifted, &w->lanes[r - 1], NAME(ahead_of)(w, r - 1, x, 0), &sums[last]);
+        (x, classes, e, w->room, w->shifted, &w->lanes[r - 1], look, &sums[last]);
         else if (sweeps[last]) {
-            NAME(sweep_on)(w, r - 1, x, e, &by[last], &w->lanes[r - 1]);
+            NAME(block_sweep)(x, classes, e, w->room, &by[last], &w->lanes[r - 1], look);
             w->by_max[r - 1] = by[last].max, w->by_rounder[r - 1] = by[last].rounder,
                           w->by_floor[r - 1] = by[last].floor;
         }
         put_sum(b, r - 1, &sums[last]);
     }
-    NAME(put_all_kept)(w);
     for (int r = rows; r < padded_rows(rows); r++)
         w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0), b->scale[r] = 0.0, b->kind[r] = ROW_EMPTY;
     for (int r = 0; r < rows; r++) {
@@ -282,6 +307,7 @@ static inline void NAME(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int
     these_rows(w->layout, w->x, row, n, w->x_rows);
     w->first = row[0], w->ahead = XENT_AHEAD;
     if (n > 1 && size > 0 && size < XENT_AHEAD) w->ahead = row_step(w->layout, w->x) * (XENT_AHEAD / size);
+    if (n > 1 && NAME(flows)(w)) w->ahead = row_step(w->layout, w->x) * NAME(flow_ahead)(size);
     if (w->out)
         these_rows(w->layout, w->out, row, n, w->out_rows);
     else
@@ -294,14 +320,12 @@ static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
     const int direct = classes > 0 && w->x->direct && (!w->out || w->out->direct);
     row_batch *b = &w->batch;
     b->ordinary = 1;
-    const int keeps = direct && w->streams && rows > 1 && classes >= XENT_KEPT;
-    if (!keeps) NAME(put_all_kept)(w);
-    w->keeps = keeps, w->half ^= 1;
-    for (int r = 0; r < rows; r++)
-        w->term_rows[r] = keeps ? w->kept[w->half] + r * whole_groups(classes) : (REAL *)w->out_rows[r];
+    memset(w->flowed, 0, sizeof w->flowed);
     w->side_by_side = direct && rows > 1 && classes <= XENT_NARROW;
     if (w->side_by_side) w->side_by_side = NAME(narrow_sums)(w, rows);
-    if (direct && rows > 1 && classes > XENT_NARROW)
+    if (direct && rows > 1 && NAME(flows)(w))
+        NAME(flow_sums)(w, rows);
+    else if (direct && rows > 1 && classes > XENT_NARROW)
         NAME(short_sums)(w, rows);
     else if (!w->side_by_side)
         for (int r = 0; r < rows; r++) {
@@ -320,8 +344,6 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
     NAME(sum_found)(w, rows);
 }
 
-#include "scale.h"
-
 /* Whether results go past the cache: large ones, not in place. */
 XENT_INLINE int NAME(goes_past)(const xent_layout *layout, const xent_view *x, const xent_view *out) {
     return out && out->data != x->data &&
@@ -333,9 +355,11 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
                                       const xent_view *out, block_scale *few, atomic_int *failed) {
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
     w->layout = layout, w->x = x, w->out = out;
-    w->half = w->later.rows = w->later.next = 0;
+    w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
     w->first = 0, w->ahead = XENT_AHEAD;
     w->streams = NAME(goes_past)(layout, x, out);
+    if (w->streams)
+        memset(w->kept, 0, sizeof w->kept); /* lines are scaled whole: what is beside a row is to be a number */
     NAME(make_room)(w, 1.0);
     w->blocks = !out || blocks <= XENT_BLOCKS_ON_STACK ? few : malloc(blocks * sizeof *few);
     if (!w->blocks) atomic_store(failed, 1);
@@ -343,7 +367,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
 }
 
 static inline void NAME(sweeper_stop)(NAME(sweeper) * w, const block_scale *few) {
-    NAME(put_all_kept)(w);
+    NAME(put_waiting)(w);
     if (w->streams) stream_end();
     if (w->blocks != few) free(w->blocks);
 }

@@ -129,13 +129,25 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
         lo[XENT_LANES]; /* local arrays: compilers keep these in registers, but gcc not beside stream_line */
     ptrdiff_t i = 0;
     for (int l = 0; l < XENT_LANES; l++) hi[l] = sigma, lo[l] = 0;
-    if (scale)
+    if (scale) {
+        enum { MANY = 4 * XENT_LANES };
+        while (i + MANY <= both) {
+            _Alignas(XENT_LINE) REAL lines[MANY];
+            const ptrdiff_t end = i + MANY;
+            const REAL *its = terms + i;
+            for (REAL *line = lines; i < end; i += XENT_LANES, line += XENT_LANES, its += XENT_LANES) {
+                SWEEP_GROUP
+                for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(scaled_term)(its[l], d_hi, d_lo);
+            }
+            for (int l = 0; l < MANY; l += XENT_LINE / (int)sizeof(REAL)) stream_line(to + end - MANY + l, lines + l);
+        }
         for (; i < both; i += XENT_LANES) {
             SWEEP_GROUP
             REAL line[XENT_LANES];
             for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(scaled_term)(terms[i + l], d_hi, d_lo);
             for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) stream_line(to + i + l, line + l);
         }
+    }
     for (; i < whole; i += XENT_LANES) {
         SWEEP_GROUP
     }

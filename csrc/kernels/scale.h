@@ -183,29 +183,15 @@ static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const int64_t *
     int together = w->streams;
     for (int r = 1; r < rows; r++) together &= w->out_rows[r] - w->out_rows[r - 1] == classes * (ptrdiff_t)sizeof(REAL);
     REAL *first = (REAL *)w->out_rows[0], *to[XENT_ROWS];
-    /* No row of these is kept: the buffer is free. */
-    REAL *start = w->kept[0] + (together ? (uintptr_t)first % XENT_LINE / sizeof(REAL) : 0);
+    REAL *start = w->kept + (together ? (uintptr_t)first % XENT_LINE / sizeof(REAL) : 0);
     for (int r = 0; r < rows; r++) to[r] = together ? start + r * classes : (REAL *)w->out_rows[r];
     NAME(narrow_scale)(w, rows, to);
     for (int r = 0; r < rows && labels; r++) to[r][labels[r]] = NAME(rounded)(label_is[r]);
     if (together) stream_out(first, start, rows * classes * (ptrdiff_t)sizeof(REAL));
 }
 
-/* A row kept is to be scaled later. */
-static inline void NAME(keep_row)(NAME(sweeper) * w, int r, wide d, ptrdiff_t label, double label_is) {
-    NAME(kept_rows) *k = &w->later;
-    const int at = k->rows++;
-    const rowsum sum = sum_of(&w->batch, r);
-    const block_scale block = {sum.max, sum.scale, sum.far};
-    k->terms[at] = w->term_rows[r], k->to[at] = (REAL *)w->out_rows[r];
-    NAME(split)(d, &k->hi[at], &k->lo[at]);
-    k->likely[at] = NAME(is_likely)(&sum) ? NAME(place_of_largest)(k->terms[at], w->layout->classes, &block) : -1;
-    k->likely_is[at] = NAME(scaled_top)(&sum, d);
-    k->label[at] = label, k->label_is[at] = NAME(rounded)(label_is);
-}
-
-/* Scale the terms of the rows of the last sum_rows by their factors, at once or, where they are kept, with the next rows;
- * NaN where a row is not finite. labels (or NULL): elements that are label_is afterwards. */
+/* Scale the terms of the rows of the last sum_rows, but those that flow (flow.h), by their factors; NaN where a row is not
+ * finite. labels (or NULL): elements that are label_is afterwards. */
 static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *labels, const double *label_is) {
     const row_batch *b = &w->batch;
     const ptrdiff_t classes = w->layout->classes;
@@ -218,22 +204,15 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *
         NAME(put_narrow)(w, rows, labels, label_is);
         return;
     }
-    w->later.rows = w->later.next = 0;
     for (int r = 0; r < rows; r++) {
-        const wide d = {w->factor_hi[r], w->factor_lo[r]};
-        const int finite = b->kind[r] == ROW_FINITE;
-        if (w->keeps && finite && !b->far[r] && NAME(is_plain)(b->min[r], b->scale[r], d.hi)) {
-            NAME(keep_row)(w, r, d, labels ? (ptrdiff_t)labels[r] : -1, labels ? label_is[r] : 0.0);
-            continue;
-        }
-        if (!finite)
+        if (w->flowed[r]) continue;
+        if (b->kind[r] != ROW_FINITE)
             NAME(row_fill)(w, w->out_rows[r], (REAL)NAN);
         else {
             /* In place, the logits of the next batch are asked for now: memory would else wait until they are swept. */
             for (size_t i = 0; in_place && i < (size_t)classes * sizeof(REAL); i += XENT_LINE)
                 __builtin_prefetch(w->out_rows[r] + i + XENT_LOGITS_AT_ONCE * sizeof(REAL), 0, 2);
-            if (w->keeps) memcpy(w->out_rows[r], w->term_rows[r], (size_t)classes * sizeof(REAL));
-            NAME(row_scale)(w, r, d);
+            NAME(row_scale)(w, r, (wide){w->factor_hi[r], w->factor_lo[r]});
         }
         if (labels) NAME(write_element)(w, w->out_rows[r], (ptrdiff_t)labels[r], NAME(rounded)(label_is[r]));
     }

@@ -28,19 +28,25 @@ void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t las
     NAME(sweeper_stop)(&w, few);
 }
 
+/* Row r of the last sum_rows is to be divided by its sum. */
+static int NAME(softmax_factor)(NAME(sweeper) * w, int r, void *of) {
+    const row_batch *b = &w->batch;
+    const wide total = NAME(add)((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]});
+    const wide unit = NAME(div)((wide){1.0, 0.0}, total);
+    (void)of;
+    w->factor_hi[r] = unit.hi, w->factor_lo[r] = unit.lo;
+    return 1;
+}
+
 void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     if (!NAME(sweeper_start)(&w, a->layout, a->x, a->out, few, a->failed)) return;
+    w.flow.factor = NAME(softmax_factor);
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
-        for (int r = 0, padded = padded_rows(n); r < padded; r++) {
-            const row_batch *b = &w.batch;
-            const wide total = NAME(add)((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]});
-            const wide unit = NAME(div)((wide){1.0, 0.0}, total);
-            w.factor_hi[r] = unit.hi, w.factor_lo[r] = unit.lo;
-        }
+        for (int r = 0, padded = padded_rows(n); r < padded; r++) NAME(softmax_factor)(&w, r, NULL);
         NAME(scale_rows)(&w, n, NULL, NULL);
     }
     NAME(sweeper_stop)(&w, few);
