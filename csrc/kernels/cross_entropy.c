@@ -1,7 +1,7 @@
 /* Softmax cross-entropy with class indices: loss (N) and d loss / d logits (N, C) in one sweep over the logits.
  * Each row is read once and its gradient written once: the terms e^z go straight to where the gradient belongs and are
- * scaled there while the row is still in the cache, or they are kept beside
- * it and scaled on their way there (flow.h). No array of probabilities, no saved lse.
+ * scaled there while the row is still in the cache, or they are kept beside it and scaled on their way there (flow.h). No
+ * array of probabilities, no saved lse.
  */
 #ifndef REAL
 #define KERNEL_FILE "cross_entropy.c"

@@ -96,14 +96,14 @@ static inline void NAME(flow_sweep)(NAME(sweeper) * w, int row, const REAL *x, R
     NAME(put_rest)(w, k, first, first + (earlier.n < whole ? earlier.n : whole));
 }
 
-/* Row r, its sum known and its terms in e, is to wait; or, where its factor needs more than its sum, or a result might
- * vanish, its terms go where the row belongs, for scale_rows. */
+/* Row r, its sum known and its terms in e, is to wait; or, where its factor needs more than its sum, or is 0, or a result
+ * might vanish, its terms go where the row belongs, for scale_rows. */
 static inline void NAME(let_flow)(NAME(sweeper) * w, int r, const rowsum *sum, const REAL *e) {
     const NAME(flow) *f = &w->flow;
     const ptrdiff_t classes = w->layout->classes;
     NAME(waiting_row) *k = &w->waiting[w->turn++ % 2];
     if (sum->kind != ROW_FINITE) return;
-    if (sum->far || !f->factor(w, r, f->of) || !NAME(is_plain)(sum->min, sum->scale, w->factor_hi[r])) {
+    if (sum->far || !f->factor(w, r, f->of) || !NAME(is_safe)(sum->min, sum->scale, w->factor_hi[r])) {
         memcpy(w->out_rows[r], e, (size_t)classes * sizeof(REAL));
         return;
     }

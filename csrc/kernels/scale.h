@@ -196,13 +196,15 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *
     const row_batch *b = &w->batch;
     const ptrdiff_t classes = w->layout->classes;
     const int in_place = w->out->data == w->x->data && rows > 1 && !w->x->next;
-    int together = w->side_by_side && b->ordinary, safe[XENT_ROWS] = {0};
-    for (int r = 0, padded = padded_rows(rows); r < padded && together; r++)
-        safe[r] = NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
-    for (int r = 0; r < rows; r++) together &= safe[r];
-    if (together) {
-        NAME(put_narrow)(w, rows, labels, label_is);
-        return;
+    if (w->side_by_side && b->ordinary) {
+        int plain[XENT_ROWS], together = 1;
+        for (int r = 0, padded = padded_rows(rows); r < padded; r++)
+            plain[r] = NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
+        for (int r = 0; r < rows; r++) together &= plain[r];
+        if (together) {
+            NAME(put_narrow)(w, rows, labels, label_is);
+            return;
+        }
     }
     for (int r = 0; r < rows; r++) {
         if (w->flowed[r]) continue;
