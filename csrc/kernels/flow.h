@@ -41,12 +41,12 @@ static inline void NAME(put_edge)(NAME(edge) * edge) {
     edge->n = 0;
 }
 
-/* What is left to do of a row that waits: the elements but first .. done - 1, and those of them that are known by
+/* What is left to do of a row that waits: the elements but those from k->first to `done`, and those of them that are known by
  * themselves. Nothing is stored but whole lines, past the cache: a line that two rows share waits for the second, as to
  * store into it would be to wait until it is fetched; and a line with a known element goes once more. */
-static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t first, ptrdiff_t done) {
+static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t done) {
     enum { PER_LINE = XENT_LINE / (int)sizeof(REAL) };
-    const ptrdiff_t n = w->layout->classes, swept = done, before = PER_LINE - first;
+    const ptrdiff_t n = w->layout->classes, first = k->first, swept = done, before = PER_LINE - first;
     NAME(edge) *edge = &w->edge;
     REAL line[PER_LINE];
     k->waits = 0;
@@ -72,8 +72,7 @@ static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrd
 static inline void NAME(put_waiting)(NAME(sweeper) * w) {
     for (unsigned i = 0; i < 2; i++) {
         NAME(waiting_row) *k = &w->waiting[(w->turn + i) % 2];
-        const ptrdiff_t first = (ptrdiff_t)(-(uintptr_t)k->to % XENT_LINE / sizeof(REAL));
-        if (k->waits) NAME(put_rest)(w, k, first, first);
+        if (k->waits) NAME(put_rest)(w, k, k->first);
     }
     if (w->edge.n) NAME(put_edge)(&w->edge);
 }
@@ -84,16 +83,16 @@ static inline void NAME(flow_sweep)(NAME(sweeper) * w, int row, const REAL *x, R
     const ptrdiff_t n = w->layout->classes, whole = n / XENT_LANES * XENT_LANES;
     NAME(waiting_row) *k = &w->waiting[w->turn % 2];
     const look_ahead look = NAME(ahead_of)(w, row, x, 0);
-    const ptrdiff_t first = (ptrdiff_t)(-(uintptr_t)k->to % XENT_LINE / sizeof(REAL));
     if (!k->waits || by->clamp) {
-        if (k->waits) NAME(put_rest)(w, k, first, first);
+        if (k->waits) NAME(put_rest)(w, k, k->first);
         NAME(block_sweep)(x, n, e, w->room, by, lanes, look);
         return;
     }
+    const ptrdiff_t first = k->first;
     const NAME(scaling)
         earlier = {k->terms + first, k->to + first, k->hi, k->lo, (n - first) / XENT_LANES * XENT_LANES};
     NAME(sweep_and_stream)(x, e, n, by->rounder, NAME(sigma)(w->room.guard), by->floor, lanes, look, &earlier);
-    NAME(put_rest)(w, k, first, first + (earlier.n < whole ? earlier.n : whole));
+    NAME(put_rest)(w, k, first + (earlier.n < whole ? earlier.n : whole));
 }
 
 /* Row r, its sum known and its terms in e, is to wait; or, where its factor needs more than its sum, or is 0, or a result
@@ -111,6 +110,7 @@ static inline void NAME(let_flow)(NAME(sweeper) * w, int r, const rowsum *sum, c
     const wide d = {w->factor_hi[r], w->factor_lo[r]};
     k->waits = w->flowed[r] = 1;
     k->terms = e, k->to = (REAL *)w->out_rows[r];
+    k->first = (ptrdiff_t)(-(uintptr_t)k->to % XENT_LINE / sizeof(REAL));
     NAME(split)(d, &k->hi, &k->lo);
     k->likely = NAME(is_likely)(sum) ? NAME(place_of_largest)(e, classes, &block) : -1;
     k->likely_is = NAME(scaled_top)(sum, d);

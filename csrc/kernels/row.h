@@ -82,12 +82,12 @@ typedef struct {
 } NAME(flow);
 
 /* A row whose terms wait to be scaled: to[i] = terms[i] (hi + lo), but for two elements that are known by themselves: the
- * one at `likely`, then the one at `label` (-1: there is none). */
+ * one at `likely`, then the one at `label` (-1: there is none). to[first] begins the first whole line. */
 typedef struct {
     int waits;
     const REAL *terms;
     REAL *to, hi, lo;
-    ptrdiff_t likely, label;
+    ptrdiff_t first, likely, label;
     REAL likely_is, label_is;
 } NAME(waiting_row);
 
