@@ -144,3 +144,17 @@ def test_softcap_of_rows_passed_over(classes, by, dtype, tier):
     assert loss == expected[0]
     np.testing.assert_array_equal(grad[counts], expected[1])
     assert not grad[~counts].any()
+
+
+@pytest.mark.parametrize("classes", [10, 300, 5000])
+def test_a_row_has_its_own_bits_beside_rows_counted_often(tier, classes):
+    """float64 leaves small factors no room beside the guard that large ones need: such rows do not go together."""
+    rng = np.random.default_rng(classes)
+    z = rng.normal(0, 5, (60, classes))
+    y = rng.integers(0, classes, 60)
+    for factors in ([1.0, 1e20, 1e-30], [3.0, -1e-25, np.inf, 1e6], [1e-300, 1e300, 0.0, 500.0]):
+        own = np.resize(factors, 60)[rng.permutation(60)]
+        grad = xent.cross_entropy_grad(z, y, own, reduction="none")
+        for r in range(60):
+            alone = xent.cross_entropy_grad(z[r : r + 1], y[r : r + 1], own[r : r + 1], reduction="none")
+            np.testing.assert_array_equal(grad[r : r + 1], alone)

@@ -77,6 +77,16 @@ static double NAME(read_weights)(const xent_loss_args *a, const counted_rows *c,
     return p->z_loss == 0.0 ? times : INFINITY;
 }
 
+/* How many rows of a batch can go together: as many as need the same guard as the first. The deep one leaves float64 no room
+ * for the low part of a small factor, so a row would have other bits beside one that is counted often. (float32 has the same
+ * bits with either, and goes on.) */
+static int NAME(rows_alike)(const NAME(sweeper) * w, const NAME(labelled) * k, int n) {
+    const int often = NAME(is_often)(w, fabs(k->factor_hi[0]) * k->mass[0]);
+    int r = sizeof(REAL) == 4 ? n : 1;
+    while (r < n && NAME(is_often)(w, fabs(k->factor_hi[r]) * k->mass[r]) == often) r++;
+    return r;
+}
+
 /* Of row r, as soon as it is summed: the factor of its terms, and its gradient at the label. */
 typedef struct {
     const int64_t *y;
@@ -118,7 +128,10 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         double weight[XENT_ROWS];
         first = NAME(next_rows)(a, &w, first, last, at_once, &c);
         if (c.n) {
-            NAME(make_room)(&w, NAME(read_weights)(a, &c, weight, &k));
+            double times = NAME(read_weights)(a, &c, weight, &k);
+            const int n = NAME(rows_alike)(&w, &k, c.n);
+            if (n < c.n) first = c.row[n], c.n = n, times = NAME(read_weights)(a, &c, weight, &k);
+            NAME(make_room)(&w, times);
             NAME(find_these)(&w, c.row, c.n);
             if (in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* before they are overwritten */
             NAME(sum_found)(&w, c.n);
