@@ -126,11 +126,11 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
     const REAL *from = mode >= SUM_IN_PLACE ? e : x;
     const ptrdiff_t whole = n - n % XENT_LANES, both = scaled_n < whole ? scaled_n : whole;
     REAL hi[XENT_LANES],
-        lo[XENT_LANES]; /* local arrays: compilers keep these in registers, but gcc not beside stream_line */
+        lo[XENT_LANES]; /* local arrays: compilers keep these in registers, but gcc not in a loop with stream_line */
     ptrdiff_t i = 0;
     for (int l = 0; l < XENT_LANES; l++) hi[l] = sigma, lo[l] = 0;
     if (scale) {
-        enum { MANY = 4 * XENT_LANES };
+        enum { MANY = 4 * XENT_LANES }; /* so lines are made in a loop, then stored */
         while (i + MANY <= both) {
             _Alignas(XENT_LINE) REAL lines[MANY];
             const ptrdiff_t end = i + MANY;
