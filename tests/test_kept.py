@@ -27,6 +27,7 @@ def problem(rows, classes, dtype, offset):
     """Logits that begin `offset` elements into a buffer, among them rows of every other kind; and labels."""
     rng = np.random.default_rng(classes)
     z = rng.normal(0, 3, rows * classes + 16).astype(dtype)[offset : offset + rows * classes].reshape(rows, classes)
+    assert z.nbytes >= 2**24
     z[5] += 1e6  # far
     z[7, 3], z[11, 0], z[13] = np.nan, np.inf, -np.inf
     z[17, 2] += 50  # likely
@@ -87,7 +88,7 @@ def test_rows_with_room_between(tier, step):
     assert np.array(loss).tobytes() == np.array(expected).tobytes()
 
 
-def test_rows_of_large_results_backwards():
+def test_rows_of_large_results_backwards(tier):
     z, y = problem(21000, 200, np.dtype("float32"), 1)
     out = np.empty_like(z)[::-1]
     xent.cross_entropy_with_grad(z, y, out=out)
@@ -95,10 +96,11 @@ def test_rows_of_large_results_backwards():
     assert out.tobytes() == z.tobytes()
 
 
-def test_likely_and_label_wherever_they_are():
+def test_likely_and_label_wherever_they_are(tier):
     """In one line, in two, in one shared with the row before or the next: most rows of a trained network are such."""
     rows, classes = 21000, 201
     z = np.random.default_rng(3).normal(size=(rows, classes)).astype(np.float32)
+    assert z.nbytes >= 2**24
     at = np.arange(rows)
     likely, y = at % classes, (at % classes + at // classes) % classes
     z[at, likely] += 12

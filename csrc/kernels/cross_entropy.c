@@ -87,7 +87,8 @@ static int NAME(rows_alike)(const NAME(sweeper) * w, const NAME(labelled) * k, i
     return r;
 }
 
-/* Of row r, as soon as it is summed: the factor of its terms, and its gradient at the label. */
+/* Of row r, as soon as it is summed: the factor of its terms, and its gradient at the label. Its loss is left to label_rows,
+ * which takes the logarithms of several rows at once. */
 typedef struct {
     const int64_t *y;
     NAME(labelled) * k;

@@ -80,7 +80,7 @@ static inline void NAME(put_waiting)(NAME(sweeper) * w) {
 /* The second sweep over a row, and the scaling of the one that has waited longest. */
 static inline void NAME(flow_sweep)(NAME(sweeper) * w, int row, const REAL *x, REAL *e, const NAME(reduction) * by,
                                     NAME(lanes) * lanes) {
-    const ptrdiff_t n = w->layout->classes, whole = n / XENT_LANES * XENT_LANES;
+    const ptrdiff_t n = w->layout->classes;
     NAME(waiting_row) *k = &w->waiting[w->turn % 2];
     const look_ahead look = NAME(ahead_of)(w, row, x, 0);
     if (!k->waits || by->clamp) {
@@ -92,7 +92,7 @@ static inline void NAME(flow_sweep)(NAME(sweeper) * w, int row, const REAL *x, R
     const NAME(scaling)
         earlier = {k->terms + first, k->to + first, k->hi, k->lo, (n - first) / XENT_LANES * XENT_LANES};
     NAME(sweep_and_stream)(x, e, n, by->rounder, NAME(sigma)(w->room.guard), by->floor, lanes, look, &earlier);
-    NAME(put_rest)(w, k, first + (earlier.n < whole ? earlier.n : whole));
+    NAME(put_rest)(w, k, first + earlier.n);
 }
 
 /* Row r, its sum known and its terms in e, is to wait; or, where its factor needs more than its sum, or is 0, or a result

@@ -362,7 +362,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
     w->first = 0, w->ahead = XENT_AHEAD;
     w->streams = NAME(goes_past)(layout, x, out);
-    if (w->streams)
+    if (w->streams && layout->classes >= XENT_KEPT)
         memset(w->kept, 0, sizeof w->kept); /* lines are scaled whole: what is beside a row is to be a number */
     NAME(make_room)(w, 1.0);
     w->blocks = !out || blocks <= XENT_BLOCKS_ON_STACK ? few : malloc(blocks * sizeof *few);
