@@ -118,37 +118,33 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     const int in_place = a->grad && a->grad->data == a->logits->data;
     NAME(labelled) k;
     counted_rows c;
-    wide total = {0.0, 0.0};
     const ptrdiff_t group_rows = a->group_rows ? a->group_rows : last - first;
-    ptrdiff_t group_end = first + group_rows;
+    loss_sums sums = {a->totals, group, group_rows, first + group_rows, {0.0, 0.0}};
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     NAME(label_flow) flow = {c.y, &k, p->z_loss};
-    if (a->grad) w.flow = (NAME(flow)){NAME(label_factor), &flow, c.y, k.grad};
+    known_results known = {c.y, k.grad, k.loss, c.row, &sums};
+    if (a->grad) w.flow = (NAME(flow)){NAME(label_factor), &flow, &known};
     const int at_once = NAME(rows_at_once)(&w);
     while (first < last) {
         double weight[XENT_ROWS];
         first = NAME(next_rows)(a, &w, first, last, at_once, &c);
-        if (c.n) {
-            double times = NAME(read_weights)(a, &c, weight, &k);
-            const int n = NAME(rows_alike)(&w, &k, c.n);
-            if (n < c.n) first = c.row[n], c.n = n, times = NAME(read_weights)(a, &c, weight, &k);
-            NAME(make_room)(&w, times);
-            NAME(find_these)(&w, c.row, c.n);
-            if (in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* before they are overwritten */
-            NAME(sum_found)(&w, c.n);
-            if (!in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* now that their rows are in the cache */
-            NAME(label_rows)(&w, &k, c.n, p->z_loss);
-            if (a->grad) NAME(scale_rows)(&w, c.n, c.y, k.grad);
-            NAME(put_rows)(a, &w, c.row, c.n, weight, &k);
-        }
-        for (int r = 0, end; r < c.n; r = end) {
-            for (; c.row[r] >= group_end; group_end += group_rows) put_total(a, group++, &total);
-            for (end = r + 1; end < c.n && c.row[end] < group_end;) end++;
-            add_batch(&total, k.loss + r, end - r);
-        }
+        if (!c.n) break;
+        double times = NAME(read_weights)(a, &c, weight, &k);
+        const int n = NAME(rows_alike)(&w, &k, c.n);
+        if (n < c.n) first = c.row[n], c.n = n, times = NAME(read_weights)(a, &c, weight, &k);
+        NAME(make_room)(&w, times);
+        NAME(find_these)(&w, c.row, c.n);
+        if (in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* before they are overwritten */
+        NAME(sum_found)(&w, c.n);
+        if (!in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* now that their rows are in the cache */
+        NAME(label_rows)(&w, &k, c.n, p->z_loss);
+        const int none = NAME(put_losses)(a, c.row, c.n, weight, &k);
+        if (a->grad) NAME(scale_rows)(&w, c.n, &known);
+        for (int r = 0; r < c.n && !a->grad; r++) count_loss(&sums, c.row[r], k.loss[r]);
+        if (none) NAME(fill_weightless)(a, &w, c.n, weight);
     }
-    for (; group_end < last; group_end += group_rows) put_total(a, group++, &total);
-    put_total(a, group, &total);
+    while (sums.end < last) close_group(&sums);
+    close_group(&sums);
     NAME(sweeper_stop)(&w, few);
 }
 #endif

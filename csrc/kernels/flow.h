@@ -114,8 +114,8 @@ static inline void NAME(let_flow)(NAME(sweeper) * w, int r, const rowsum *sum, c
     NAME(split)(d, &k->hi, &k->lo);
     k->likely = NAME(is_likely)(sum) ? NAME(place_of_largest)(e, classes, &block) : -1;
     k->likely_is = NAME(scaled_top)(sum, d);
-    k->label = f->labels ? (ptrdiff_t)f->labels[r] : -1;
-    k->label_is = f->labels ? NAME(rounded)(f->label_is[r]) : 0;
+    k->label = f->known ? (ptrdiff_t)f->known->labels[r] : -1;
+    k->label_is = f->known ? NAME(rounded)(f->known->label_is[r]) : 0;
 }
 
 /* The sums of rows found, which are scaled as they go. */

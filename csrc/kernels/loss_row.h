@@ -9,17 +9,6 @@ XENT_INLINE void add_loss(wide *total, double loss) {
     add_kept(&total->hi, &total->lo, loss);
 }
 
-/* The same of n losses in order, with no branch for each: what is lost where the sum is infinite is left out at the end. */
-XENT_INLINE void add_batch(wide *total, const double *loss, int n) {
-    wide sum = *total;
-    for (int r = 0; r < n; r++) {
-        const wide s = two_sum(sum.hi, loss[r]);
-        sum.hi = s.hi, sum.lo += s.lo;
-    }
-    if (sum.hi - sum.hi != 0.0) sum.lo = 0.0;
-    *total = sum;
-}
-
 /* The sum of a group of rows is complete. */
 XENT_INLINE void put_total(const xent_loss_args *a, ptrdiff_t group, wide *total) {
     if (a->totals) a->totals[2 * group] = total->hi, a->totals[2 * group + 1] = total->lo;
@@ -125,20 +114,23 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
 }
 
 /* The losses of the rows of the last sum_rows, numbers row[0 .. rows) of all, each counted weight times; 0 times is no row,
- * whatever its logits. */
-static inline void NAME(put_rows)(const xent_loss_args *a, NAME(sweeper) * w, const ptrdiff_t *row, int rows,
-                                  const double *weight, NAME(labelled) * k) {
-    const int nothing = a->grad_scale[0] == 0.0; /* to average */
-    int none = 0;
+ * whatever its logits. Whether there is such a row: once the others' gradients are there, fill_weightless is to be called. */
+static inline int NAME(put_losses)(const xent_loss_args *a, const ptrdiff_t *row, int rows, const double *weight,
+                                   NAME(labelled) * k) {
+    int none = a->grad_scale[0] == 0.0; /* nothing to average */
     for (int r = 0; r < rows; r++) {
         const double loss = weight[r] == 0.0 ? 0.0 : weight[r] * k->loss[r];
         k->loss[r] = fabs(loss) < 0x1p-1022 ? 0.0 : loss; /* what a mean of small weights is made of */
-        none |= weight[r] == 0.0 || nothing;
+        none |= weight[r] == 0.0;
     }
-    for (int r = 0; r < rows && none && a->grad; r++)
-        if (weight[r] == 0.0 || nothing) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
     for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[row[r]] = NAME(rounded)(k->loss[r]);
     for (int r = 0; r < rows && a->lse_rows; r++) ((REAL *)a->lse_rows)[row[r]] = NAME(rounded)(k->lse[r]);
+    return none;
+}
+
+static inline void NAME(fill_weightless)(const xent_loss_args *a, NAME(sweeper) * w, int rows, const double *weight) {
+    for (int r = 0; r < rows && a->grad; r++)
+        if (weight[r] == 0.0 || a->grad_scale[0] == 0.0) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
 }
 
 /* The same for a single row of the last sum_rows, number `row` of all. */
@@ -146,7 +138,7 @@ static inline void NAME(put_row)(const xent_loss_args *a, NAME(sweeper) * w, ptr
                                  double lse, wide *total) {
     NAME(labelled) k;
     k.loss[0] = loss, k.lse[0] = lse;
-    NAME(put_rows)(a, w, &row, 1, &weight, &k);
+    if (NAME(put_losses)(a, &row, 1, &weight, &k)) NAME(fill_weightless)(a, w, 1, &weight);
     add_loss(total, k.loss[0]);
 }
 

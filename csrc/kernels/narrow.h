@@ -49,11 +49,15 @@ XENT_INLINE void NAME(narrow_fold)(double (*hi)[XENT_SIDE], NAME(side_lanes) lo,
                                    double *sum_lo) {
     for (int half = XENT_LANES / 2, n = lanes; half; half /= 2) {
         for (int c = 0; c + half < n; c++)
-            for (int r = 0; r < XENT_SIDE; r++) NAME(fold_one)(&hi[c][r], &lo[c][r], hi[c + half][r], lo[c + half][r]);
+            for (int r = 0; r < XENT_SIDE; r++)
+                if (lo)
+                    NAME(fold_one)(&hi[c][r], &lo[c][r], hi[c + half][r], lo[c + half][r]);
+                else
+                    hi[c][r] += hi[c + half][r];
         n = n < half ? n : half;
     }
     for (int r = 0; r < XENT_SIDE; r++) {
-        const wide sum = NAME(folded)(hi[0][r], lo[0][r]);
+        const wide sum = NAME(folded)(hi[0][r], lo ? lo[0][r] : 0);
         sum_hi[r] = sum.hi, sum_lo[r] = sum.lo;
     }
 }
@@ -124,29 +128,50 @@ XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const
         for (int c = lane; c < classes; c += XENT_LANES)
             for (int r = 0; r < XENT_SIDE; r++) {
                 const REAL e = v[c * XENT_SIDE + r], counted = e < (REAL)DROPPED || e >= largest[r] ? 0 : e;
-                NAME(fold_one)(&h[r], &l[r], (double)counted, 0);
+                if (sizeof(REAL) == 4)
+                    h[r] += (double)counted; /* nothing is lost */
+                else
+                    NAME(fold_one)(&h[r], &l[r], (double)counted, 0);
             }
         memcpy(hi[lane], h, sizeof h), memcpy(lo[lane], l, sizeof l);
     }
-    NAME(narrow_fold)(hi, lo, lanes, rest_hi, rest_lo);
+    NAME(narrow_fold)(hi, sizeof(REAL) == 4 ? NULL : lo, lanes, rest_hi, rest_lo);
+}
+
+/* What close_rows does, of rows whose terms are side by side: XENT_SIDE by `sides` of them. */
+XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const double *sum_hi, const double *sum_lo) {
+    row_batch *b = &w->batch;
+    int sharp[XENT_ROWS];
+    if (!NAME(close)(w, sides * XENT_SIDE, sum_hi, sum_lo, 1, sharp)) return;
+    for (int i = 0; i < sides; i++) {
+        const int at = i * XENT_SIDE;
+        double hi[XENT_SIDE], lo[XENT_SIDE];
+        int any = 0, nan = 0;
+        for (int r = 0; r < XENT_SIDE; r++) any |= sharp[at + r];
+        if (!any) continue;
+        NAME(narrow_rests)(NAME(columns_of)(w, i), (int)w->layout->classes, w->largest + at, hi, lo);
+        for (int r = 0; r < XENT_SIDE; r++) {
+            b->rest_hi[at + r] = sharp[at + r] ? hi[r] : b->rest_hi[at + r];
+            b->rest_lo[at + r] = sharp[at + r] ? lo[r] : b->rest_lo[at + r];
+            nan |= hi[r] != hi[r];
+        }
+        for (int r = 0; r < XENT_SIDE && nan; r++)
+            if (hi[r] != hi[r]) b->kind[at + r] = ROW_NAN, b->ordinary = 0;
+    }
 }
 
 /* For the rows of a batch from `at` on; where some were left out, only about there. */
 static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows, int at) {
-    const ptrdiff_t classes = w->layout->classes, bytes = classes * (ptrdiff_t)sizeof(REAL);
     const xent_view *x = w->x;
-    const ptrdiff_t step = row_step(w->layout, x);
     if (x->next) /* of the rows that are packed next */
         return (side_ahead){.next = x->next + (w->first + at - x->first) * (x->next_side / XENT_SIDE),
                             .next_step = x->next_class,
                             .next_lines = (int)((x->next_side + XENT_LINE - 1) / XENT_LINE)};
-    const int stored = w->out && !w->streams && w->out->data != x->data;
-    side_ahead ahead = {.next = w->x_rows[rows - 1] + (1 + at) * step,
-                        .to = stored ? w->out_rows[at] : NULL,
-                        .next_lines = lines_per_class(step, bytes, classes),
-                        .to_lines = stored ? lines_per_class(row_step(w->layout, w->out), bytes, classes) : 0};
-    ahead.next_step = ahead.next_lines * XENT_LINE;
-    return ahead;
+    return (side_ahead){.next = w->x_rows[rows - 1] + (1 + at) * row_step(w->layout, x),
+                        .next_step = w->x_lines * XENT_LINE,
+                        .next_lines = w->x_lines,
+                        .to = w->out_lines ? w->out_rows[at] : NULL,
+                        .to_lines = w->out_lines};
 }
 
 /* The sums of the rows of a batch, their terms in w->columns. 0 where one is far or not finite: then nothing is done. */
@@ -162,7 +187,7 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     ((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, NAME(columns_of)(w, i));
     for (int i = 0; i < sides; i++)
         NAME(narrow_extremes)(NAME(columns_of)(w, i), classes, most + i * XENT_SIDE, least + i * XENT_SIDE);
-    for (int r = 0; r < sides * XENT_SIDE; r++) far |= !(fabs((double)most[r]) <= FAR);
+    for (int r = 0; r < sides * XENT_SIDE; r++) far |= !(most[r] <= (REAL)FAR) | !(most[r] >= (REAL)-FAR);
     if (far) return 0;
     for (int r = 0; r < sides * XENT_SIDE; r++) {
         const NAME(reduction) by = NAME(reduce_by)(most[r], least[r], w->room, &b->scale[r]);
@@ -177,6 +202,6 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
             NAME(columns_of)(w, i), classes, sigma, w->by_rounder + at, w->by_floor + at,
             NAME(side_ahead_of)(w, rows, at), sum_hi + at, sum_lo + at);
     }
-    NAME(close_rows)(w, rows, sum_hi, sum_lo);
+    NAME(close_narrow)(w, sides, sum_hi, sum_lo);
     return 1;
 }

@@ -52,6 +52,35 @@ typedef struct {
     int ordinary; /* all are finite, none is far */
 } row_batch;
 
+/* The losses of rows, added up group by group, rows in order. */
+typedef struct {
+    double *totals;             /* of group i in totals[2 i], what it lost in totals[2 i + 1] */
+    ptrdiff_t group, rows, end; /* the group at hand, rows of each, the first row that is not in it */
+    wide sum;
+} loss_sums;
+
+XENT_INLINE void close_group(loss_sums *s) {
+    const double lost = s->sum.hi - s->sum.hi == 0.0 ? s->sum.lo : 0.0; /* an infinite sum stays infinite */
+    s->totals[2 * s->group] = s->sum.hi, s->totals[2 * s->group + 1] = lost;
+    s->sum = (wide){0.0, 0.0}, s->group++, s->end += s->rows;
+}
+
+/* The loss of a row behind all those before; what the addition loses is kept apart. */
+XENT_INLINE void count_loss(loss_sums *s, ptrdiff_t row, double loss) {
+    while (row >= s->end) close_group(s);
+    const wide sum = two_sum(s->sum.hi, loss);
+    s->sum.hi = sum.hi, s->sum.lo += sum.lo;
+}
+
+/* What a kernel knows of the rows of a batch by itself: the results at their labels; and their numbers and losses, which
+ * are to be counted on the way. */
+typedef struct {
+    const int64_t *labels;
+    const double *label_is, *loss;
+    const ptrdiff_t *row;
+    loss_sums *sums;
+} known_results;
+
 XENT_INLINE rowsum sum_of(const row_batch *b, int r) {
     return (rowsum){.max = b->max[r],
                     .min = b->min[r],
@@ -77,8 +106,7 @@ struct NAME(sweeper);
 typedef struct {
     int (*factor)(struct NAME(sweeper) * w, int r, void *of); /* NULL: no row can be */
     void *of;
-    const int64_t *labels;  /* NULL: none */
-    const double *label_is; /* what the results are at the labels */
+    const known_results *known; /* NULL: nothing */
 } NAME(flow);
 
 /* A row whose terms wait to be scaled: to[i] = terms[i] (hi + lo), but for two elements that are known by themselves: the
@@ -110,6 +138,7 @@ typedef struct NAME(sweeper) {
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
     ptrdiff_t first, ahead; /* the first of the rows found; how far to look ahead from one of them */
     int streams;            /* results may go past the cache */
+    int x_lines, out_lines; /* of rows side by side: lines per class of XENT_SIDE of them (0: not to be asked for) */
     NAME(flow) flow;
     NAME(waiting_row) waiting[2];
     unsigned turn; /* counts rows that flow: turn % 2 is the one that waited longest, turn % 3 a free part of `kept` */
@@ -122,6 +151,7 @@ typedef struct NAME(sweeper) {
     _Alignas(64) REAL columns[XENT_COLUMNS];
     NAME(lanes) lanes[XENT_SWEPT];
     REAL by_max[XENT_ROWS], by_rounder[XENT_ROWS], by_floor[XENT_ROWS]; /* their reductions */
+    REAL largest[XENT_ROWS];                                            /* their largest terms, as they are stored */
 } NAME(sweeper);
 
 /* Whether terms counted `times` times at most need the deep guard. */
@@ -191,52 +221,41 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
     }
 }
 
-XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const REAL *restrict largest,
-                                      double *restrict rest_hi, double *restrict rest_lo);
-
 /* The rests of those rows of a batch that have little beside their largest term. */
 static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int *sharp) {
     row_batch *b = &w->batch;
-    double rest_hi[XENT_ROWS], rest_lo[XENT_ROWS];
-    for (int at = 0; at < rows && w->side_by_side; at += XENT_SIDE) {
-        REAL largest[XENT_SIDE];
-        int any = 0;
-        for (int r = 0; r < XENT_SIDE; r++) any |= at + r < rows && sharp[at + r];
-        for (int r = 0; r < XENT_SIDE && any; r++)
-            largest[r] = (REAL)NAME(added)(w->by_max[at + r], w->by_rounder[at + r]).hi;
-        if (any) NAME(narrow_rests)
-        (NAME(columns_of)(w, at / XENT_SIDE), (int)w->layout->classes, largest, rest_hi + at, rest_lo + at);
-    }
     for (int r = 0; r < rows; r++) {
         if (!sharp[r]) continue;
-        if (!w->side_by_side) {
-            const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
-            const wide rest =
-                NAME(sharp_rest)((const REAL *)w->x_rows[r], (REAL *)w->out_rows[r], w->layout->classes, &by);
-            rest_hi[r] = rest.hi, rest_lo[r] = rest.lo;
-        }
-        b->rest_hi[r] = rest_hi[r], b->rest_lo[r] = rest_lo[r];
-        if (rest_hi[r] != rest_hi[r]) b->kind[r] = ROW_NAN, b->ordinary = 0;
+        const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
+        const wide rest = NAME(sharp_rest)((const REAL *)w->x_rows[r], (REAL *)w->out_rows[r], w->layout->classes, &by);
+        b->rest_hi[r] = rest.hi, b->rest_lo[r] = rest.lo;
+        if (rest.hi != rest.hi) b->kind[r] = ROW_NAN, b->ordinary = 0;
     }
 }
 
 /* Rows of one block each, their sums given: their largest terms, side by side, and their rests. Of far rows and such as
- * are not finite all is known. */
-XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum_hi, const double *sum_lo) {
+ * are not finite, of which there are none if `open`, all is known. sharp: those whose rest is too small to be found so;
+ * whether there is one. */
+XENT_INLINE int NAME(close)(NAME(sweeper) * w, int rows, const double *restrict sum_hi, const double *restrict sum_lo,
+                            const int open, int *restrict sharp) {
     row_batch *b = &w->batch;
-    const int padded = padded_rows(rows);
-    int sharp[XENT_ROWS], any = 0;
-    for (int r = 0; r < padded; r++) {
+    int any = 0;
+    for (int r = 0; r < rows; r++) {
         const wide top = NAME(exp_wide)(w->by_max[r], -b->scale[r]),
                    added = NAME(added)(w->by_max[r], w->by_rounder[r]);
         const wide rest = NAME(sub)((wide){sum_hi[r], sum_lo[r]}, added);
-        const int open = b->kind[r] == ROW_FINITE && !b->far[r];
-        b->top_hi[r] = open ? top.hi : b->top_hi[r], b->top_lo[r] = open ? top.lo : b->top_lo[r];
-        b->rest_hi[r] = open ? rest.hi : b->rest_hi[r], b->rest_lo[r] = open ? rest.lo : b->rest_lo[r];
-        sharp[r] = open & !(rest.hi >= SHARP * top.hi);
+        const int closes = open || (b->kind[r] == ROW_FINITE && !b->far[r]);
+        b->top_hi[r] = closes ? top.hi : b->top_hi[r], b->top_lo[r] = closes ? top.lo : b->top_lo[r];
+        b->rest_hi[r] = closes ? rest.hi : b->rest_hi[r], b->rest_lo[r] = closes ? rest.lo : b->rest_lo[r];
+        w->largest[r] = (REAL)added.hi;
+        sharp[r] = closes & !(rest.hi >= SHARP * top.hi);
         any |= sharp[r];
     }
-    if (any) NAME(sharp_rests)(w, rows, sharp);
+    return any;
+}
+XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum_hi, const double *sum_lo) {
+    int sharp[XENT_ROWS];
+    if (NAME(close)(w, padded_rows(rows), sum_hi, sum_lo, 0, sharp)) NAME(sharp_rests)(w, rows, sharp);
 }
 
 #include "narrow.h"
@@ -298,7 +317,7 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
 XENT_NOINLINE void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
     row_batch *b = &w->batch;
     const int padded = padded_rows(rows);
-    for (int r = 0; r < padded; r++)
+    for (int r = 0; r < padded && !(b->ordinary && rows == padded); r++)
         if (r >= rows || b->kind[r] != ROW_FINITE)
             b->rest_hi[r] = b->rest_lo[r] = b->top_lo[r] = b->max[r] = b->scale[r] = 0.0, b->top_hi[r] = 1.0;
     for (int r = 0; r < padded; r++)
@@ -362,6 +381,12 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
     w->first = 0, w->ahead = XENT_AHEAD;
     w->streams = NAME(goes_past)(layout, x, out);
+    if (x && layout->classes > 0 && layout->classes <= XENT_NARROW) {
+        const ptrdiff_t bytes = layout->classes * (ptrdiff_t)sizeof(REAL);
+        const int stored = out && !w->streams && out->data != x->data;
+        w->x_lines = lines_per_class(row_step(layout, x), bytes, layout->classes);
+        w->out_lines = stored ? lines_per_class(row_step(layout, out), bytes, layout->classes) : 0;
+    }
     if (w->streams && layout->classes >= XENT_KEPT)
         memset(w->kept, 0, sizeof w->kept); /* lines are scaled whole: what is beside a row is to be a number */
     NAME(make_room)(w, 1.0);

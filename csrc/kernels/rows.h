@@ -132,11 +132,16 @@ static inline int64_t label_at(const xent_vector *v, ptrdiff_t row, int *is_larg
 }
 
 /* Labels first .. first + n - 1, none of them past INT64_MAX. */
-#define XENT_LABELS(TYPE)                                               \
-    for (ptrdiff_t i = 0; i < n; i++) {                                 \
-        TYPE y_;                                                        \
-        memcpy(&y_, p + i * v->stride, sizeof y_), to[i] = (int64_t)y_; \
-    }                                                                   \
+#define XENT_LABELS_BY(TYPE, STRIDE)                                   \
+    for (ptrdiff_t i = 0; i < n; i++) {                                \
+        TYPE y_;                                                       \
+        memcpy(&y_, p + i * (STRIDE), sizeof y_), to[i] = (int64_t)y_; \
+    }
+#define XENT_LABELS(TYPE)                                           \
+    if (v->stride == (ptrdiff_t)sizeof(TYPE))                       \
+        XENT_LABELS_BY(TYPE, (ptrdiff_t)sizeof(TYPE)) /* vectors */ \
+    else                                                            \
+        XENT_LABELS_BY(TYPE, v->stride)                             \
     break
 static inline void labels_at(const xent_vector *v, ptrdiff_t first, ptrdiff_t n, int64_t *to) {
     const char *p = (const char *)v->data + first * v->stride;
@@ -152,6 +157,7 @@ static inline void labels_at(const xent_vector *v, ptrdiff_t first, ptrdiff_t n,
     }
 }
 #undef XENT_LABELS
+#undef XENT_LABELS_BY
 
 /* The number of a vector, or what stands for one that is not given. */
 XENT_INLINE double entry(const xent_vector *v, ptrdiff_t i, double otherwise) {

@@ -152,57 +152,73 @@ static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) 
             memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
 }
 
+/* The terms of XENT_SIDE rows scaled by their factors; the largest of each becomes `likely`. */
+XENT_NOINLINE void NAME(scale_side)(REAL *restrict v, int classes, const REAL *restrict hi, const REAL *restrict lo,
+                                    const REAL *restrict largest, const REAL *restrict likely) {
+    for (int c = 0; c < classes; c++, v += XENT_SIDE)
+        for (int r = 0; r < XENT_SIDE; r++) {
+            const REAL p = NAME(scaled_term)(v[r], hi[r], lo[r]);
+            v[r] = v[r] == largest[r] ? likely[r] : p;
+        }
+}
+
 /* The terms of the last narrow_sums scaled by their factors, all of them safely, and put in `to`. */
 XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *to) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const row_batch *b = &w->batch;
     REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS];
     for (int r = 0; r < sides * XENT_SIDE; r++) {
-        const REAL term = (REAL)NAME(added)(w->by_max[r], w->by_rounder[r]).hi;
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
-        largest[r] = b->rest_hi[r] < b->top_hi[r] ? term : (REAL)-1; /* no term is negative */
+        largest[r] = b->rest_hi[r] < b->top_hi[r] ? w->largest[r] : (REAL)-1; /* no term is negative */
         likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
         NAME(split)(d, &hi[r], &lo[r]);
     }
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
-        REAL *restrict v = NAME(columns_of)(w, i);
-        for (int c = 0; c < classes; c++)
-            for (int r = 0; r < XENT_SIDE; r++) {
-                const REAL e = v[c * XENT_SIDE + r], p = NAME(scaled_term)(e, hi[at + r], lo[at + r]);
-                v[c * XENT_SIDE + r] = e == largest[at + r] ? likely[at + r] : p;
-            }
-        NAME(columns_to_rows)(v, classes, to + at, left);
+        NAME(scale_side)(NAME(columns_of)(w, i), classes, hi + at, lo + at, largest + at, likely + at);
+        NAME(columns_to_rows)(NAME(columns_of)(w, i), classes, to + at, left);
     }
 }
 
-/* The results of a batch whose rows are side by side; labels as in scale_rows. Of large results, rows that follow each
- * other are put together first, then stored past the cache as one. */
-static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const int64_t *labels, const double *label_is) {
-    const ptrdiff_t classes = w->layout->classes;
+/* The results at the labels of rows side by side, and their losses counted: additions that wait for each other, and
+ * stores that wait for nothing, at the same time. */
+XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *const *to) {
+    REAL at[XENT_ROWS];
+    for (int r = 0; r < rows; r++) at[r] = NAME(rounded)(known->label_is[r]);
+    loss_sums sums = *known->sums;
+    for (int r = 0; r < rows; r++) {
+        to[r][known->labels[r]] = at[r];
+        count_loss(&sums, known->row[r], known->loss[r]);
+    }
+    *known->sums = sums;
+}
+
+/* The results of a batch whose rows are side by side. Of large results, rows that follow each other are put together
+ * first, then stored past the cache as one. */
+static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const known_results *known) {
+    const ptrdiff_t classes = w->layout->classes, size = classes * (ptrdiff_t)sizeof(REAL);
     int together = w->streams;
-    for (int r = 1; r < rows; r++) together &= w->out_rows[r] - w->out_rows[r - 1] == classes * (ptrdiff_t)sizeof(REAL);
+    for (int r = 1; r < rows && together; r++) together = w->out_rows[r] - w->out_rows[r - 1] == size;
     REAL *first = (REAL *)w->out_rows[0], *to[XENT_ROWS];
-    REAL *start = w->kept + (together ? (uintptr_t)first % XENT_LINE / sizeof(REAL) : 0);
+    REAL *start = w->kept + (uintptr_t)first % XENT_LINE / sizeof(REAL);
     for (int r = 0; r < rows; r++) to[r] = together ? start + r * classes : (REAL *)w->out_rows[r];
     NAME(narrow_scale)(w, rows, to);
-    for (int r = 0; r < rows && labels; r++) to[r][labels[r]] = NAME(rounded)(label_is[r]);
-    if (together) stream_out(first, start, rows * classes * (ptrdiff_t)sizeof(REAL));
+    if (known) NAME(put_labels)(known, rows, to);
+    if (together) stream_out(first, start, rows * size);
 }
 
 /* Scale the terms of the rows of the last sum_rows, but those that flow (flow.h), by their factors; NaN where a row is not
- * finite. labels (or NULL): elements that are label_is afterwards. */
-static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *labels, const double *label_is) {
+ * finite. */
+static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known) {
     const row_batch *b = &w->batch;
     const ptrdiff_t classes = w->layout->classes;
     const int in_place = w->out->data == w->x->data && rows > 1 && !w->x->next;
     if (w->side_by_side && b->ordinary) {
-        int plain[XENT_ROWS], together = 1;
+        int together = 1;
         for (int r = 0, padded = padded_rows(rows); r < padded; r++)
-            plain[r] = NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
-        for (int r = 0; r < rows; r++) together &= plain[r];
+            together &= (r >= rows) | NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
         if (together) {
-            NAME(put_narrow)(w, rows, labels, label_is);
+            NAME(put_narrow)(w, rows, known);
             return;
         }
     }
@@ -216,6 +232,8 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const int64_t *
                 __builtin_prefetch(w->out_rows[r] + i + XENT_LOGITS_AT_ONCE * sizeof(REAL), 0, 2);
             NAME(row_scale)(w, r, (wide){w->factor_hi[r], w->factor_lo[r]});
         }
-        if (labels) NAME(write_element)(w, w->out_rows[r], (ptrdiff_t)labels[r], NAME(rounded)(label_is[r]));
+        if (known)
+            NAME(write_element)(w, w->out_rows[r], (ptrdiff_t)known->labels[r], NAME(rounded)(known->label_is[r]));
     }
+    for (int r = 0; r < rows && known; r++) count_loss(known->sums, known->row[r], known->loss[r]);
 }

@@ -154,7 +154,7 @@ static inline void NAME(only_row)(const xent_loss_args *a, NAME(sweeper) * w, pt
     NAME(sum_rows)(w, row, 1);
     NAME(label_rows)(w, &k, 1, a->problem->z_loss);
     if (a->grad) {
-        NAME(scale_rows)(w, 1, NULL, NULL);
+        NAME(scale_rows)(w, 1, NULL);
         NAME(write_element)(w, w->out_rows[0], y, NAME(rounded)(k.grad[0]));
     }
     NAME(put_row)(a, w, row, s, k.loss[0], k.lse[0], total);

@@ -47,7 +47,7 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
         for (int r = 0, padded = padded_rows(n); r < padded; r++) NAME(softmax_factor)(&w, r, NULL);
-        NAME(scale_rows)(&w, n, NULL, NULL);
+        NAME(scale_rows)(&w, n, NULL);
     }
     NAME(sweeper_stop)(&w, few);
 }
