@@ -88,9 +88,8 @@ static inline void NAME(flow_sweep)(NAME(sweeper) * w, int row, const REAL *x, R
         NAME(block_sweep)(x, n, e, w->room, by, lanes, look);
         return;
     }
-    const ptrdiff_t first = k->first;
-    const NAME(scaling)
-        earlier = {k->terms + first, k->to + first, k->hi, k->lo, (n - first) / XENT_LANES * XENT_LANES};
+    const ptrdiff_t first = k->first, lines = (n - first) / XENT_LANES * XENT_LANES, room = NAME(scaling_room)(n);
+    const NAME(scaling) earlier = {k->terms + first, k->to + first, k->hi, k->lo, lines < room ? lines : room};
     NAME(sweep_and_stream)(x, e, n, by->rounder, NAME(sigma)(w->room.guard), by->floor, lanes, look, &earlier);
     NAME(put_rest)(w, k, first + earlier.n);
 }
@@ -133,6 +132,7 @@ static inline void NAME(flow_sums)(NAME(sweeper) * w, int rows) {
         if (r == 0) continue;
         const REAL *x = (const REAL *)w->x_rows[r - 1];
         REAL *e = w->kept + XENT_LINE + w->turn % XENT_FLOWING * (whole_groups(classes) + XENT_LINE);
+        if (sizeof(REAL) == 4) e += NAME(PER_LINE) - NAME(before_half)(x); /* lines begin where groups do */
         const NAME(reduction) *its = &by[last];
         rowsum *sum = &sums[last];
         if (sweeps[last] && !sum->far) {

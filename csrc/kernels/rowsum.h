@@ -51,7 +51,7 @@ typedef struct {
 } headroom;
 #endif
 
-/* What a block leaves in the lanes. */
+/* What a block leaves in the lanes: of float32, lane l of lanes.h in (l - n) % XENT_LANES, whatever n. */
 typedef struct {
     REAL hi[XENT_LANES], lo[XENT_LANES];
 } NAME(lanes);
@@ -60,7 +60,29 @@ XENT_INLINE REAL NAME(sigma)(double guard) {
     return (REAL)power_of_two((int)guard + 1);
 }
 
+/* A load that spans two lines is two. So of rows of more than a few lines the first few elements are taken by themselves,
+ * and then groups of lanes from where half a line begins: AMD loads lines by halves. (8192 x 1000, every place in a line:
+ * 0.44 ns per logit where rows begin with half a line, 0.49 elsewhere; taken so, 0.45 everywhere.) */
+enum { NAME(PER_LINE) = XENT_LINE / (int)sizeof(REAL), NAME(PER_HALF) = NAME(PER_LINE) / 2 };
+
+/* How many elements come before the first half of a line. */
+XENT_INLINE ptrdiff_t NAME(before_half)(const REAL *x) {
+    return (ptrdiff_t)(-(uintptr_t)x % (XENT_LINE / 2) / sizeof(REAL));
+}
+
+/* Groups of lanes that follow them, wherever that is: if it made a difference, the processor could not foresee where a loop
+ * over them ends. 0: the row is too short. */
+XENT_INLINE ptrdiff_t NAME(aligned_groups)(ptrdiff_t n) {
+    return n < 4 * XENT_LANES ? 0 : (n - (NAME(PER_HALF) - 1)) / XENT_LANES;
+}
+
 /* The largest and the smallest of x[0..n), NaN aside. */
+#define EXTREMES_OF(AT)                         \
+    for (int l = 0; l < XENT_LANES; l++) {      \
+        const REAL v = (AT)[l];                 \
+        most[l] = v > most[l] ? v : most[l];    \
+        least[l] = v < least[l] ? v : least[l]; \
+    }
 XENT_NOINLINE void NAME(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REAL *smallest) {
     REAL most[XENT_LANES], least[XENT_LANES], few[XENT_LANES];
     for (int l = 0; l < XENT_LANES; l++) most[l] = -REAL_INF, least[l] = REAL_INF;
@@ -69,13 +91,22 @@ XENT_NOINLINE void NAME(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REA
         memcpy(few, x, (size_t)n * sizeof(REAL));
         x = few, n = XENT_LANES;
     }
-    for (ptrdiff_t i = 0, end = n - XENT_LANES; i < n; i += XENT_LANES) {
-        const REAL *at = x + (i < end ? i : end); /* the last lanes overlap the ones before */
-        for (int l = 0; l < XENT_LANES; l++) {
-            most[l] = at[l] > most[l] ? at[l] : most[l];
-            least[l] = at[l] < least[l] ? at[l] : least[l];
-        }
+    const ptrdiff_t groups = NAME(aligned_groups)(n);
+    const REAL *at = x + NAME(before_half)(x), *last = x + (n - XENT_LANES);
+    for (ptrdiff_t i = 0; i < groups; i++, at += XENT_LANES) {
+        EXTREMES_OF(at)
     }
+    if (groups) { /* what comes before and behind */
+        EXTREMES_OF(x)
+        EXTREMES_OF(last)
+        if (n - groups * XENT_LANES > XENT_LANES) {
+            EXTREMES_OF(last - XENT_LANES)
+        }
+    } else
+        for (ptrdiff_t i = 0; i < n; i += XENT_LANES) { /* the last lanes overlap the ones before */
+            const REAL *few_at = x + i < last ? x + i : last;
+            EXTREMES_OF(few_at)
+        }
 #define EXTREMES(half)                                                      \
     for (int l = 0; l < half; l++) {                                        \
         most[l] = most[l + half] > most[l] ? most[l + half] : most[l];      \
@@ -83,16 +114,27 @@ XENT_NOINLINE void NAME(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REA
     }
     XENT_FOLD(EXTREMES)
 #undef EXTREMES
+#undef EXTREMES_OF
     *largest = most[0], *smallest = least[0];
 }
 
 /* The terms of an earlier row, which a sweep scales on its way: to[i] = terms[i] (hi + lo), stored past the cache. `to`
- * is the start of a line, n a whole number of XENT_LANES. */
+ * is the start of a line, n a whole number of XENT_LANES, no more than the sweep takes so. */
 typedef struct {
     const REAL *terms;
     REAL *to, hi, lo;
     ptrdiff_t n;
 } NAME(scaling);
+
+/* Of float32 such a sweep takes its groups from where half a line begins: hi[l] is then that of lane l + before, and a fold
+ * adds the same pairs; of float64 that would not be the same. Elements before and behind them are its edges. */
+XENT_INLINE ptrdiff_t NAME(aligned_by)(ptrdiff_t n) {
+    return sizeof(REAL) == 4 ? NAME(aligned_groups)(n) * XENT_LANES : 0;
+}
+XENT_INLINE ptrdiff_t NAME(scaling_room)(ptrdiff_t n) {
+    const ptrdiff_t aligned = NAME(aligned_by)(n);
+    return aligned ? aligned : n / XENT_LANES * XENT_LANES;
+}
 
 XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
     return REAL_FMA(term, hi, term * lo);
@@ -117,21 +159,68 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
         if (mode >= SUM_STORE) e[i + l] = term;                                                      \
     }
 
+/* The terms of a row's edges, as many as make a line: of the `left` elements at `tail`, and at the end those of the elements
+ * from `first` on at `head`. What is not of the row counts as 0. */
+XENT_INLINE void NAME(edge_terms)(const REAL *tail, REAL left, const REAL *head, REAL first, REAL rounder, REAL floor,
+                                  REAL *restrict term) {
+    REAL hi = 0, lo = 0;
+    for (int l = 0; l < NAME(PER_LINE); l++) {
+        const int behind = (REAL)l < left, ahead = (REAL)l >= first; /* of integers gcc makes loops, number by number */
+        REAL v = behind ? tail[l] : floor;
+        v = ahead ? head[l] : v;
+        term[l] = NAME(add_exp)(v, rounder, behind | ahead, &hi, &lo);
+    }
+}
+
+/* hi + lo += a term, as add_exp adds it; 0 changes nothing. */
+XENT_INLINE void NAME(add_term)(REAL term, REAL *hi, REAL *lo) {
+    const REAL sum = *hi + term;
+    *lo += (*hi - sum) + term;
+    *hi = sum;
+}
+
+/* The first `left` of a line of edge terms to the lanes, all to e: what is stored beside a row is not read as its own. */
+XENT_INLINE void NAME(put_tail)(const REAL *term, REAL left, REAL *hi, REAL *lo, REAL *e) {
+    for (int l = 0; l < NAME(PER_LINE); l++) {
+        NAME(add_term)((REAL)l < left ? term[l] : 0, &hi[l], &lo[l]);
+        e[l] = term[l];
+    }
+}
+
 /* One block, into lanes. mode, clamp and scale are constants at every call; clamped, what is below floor counts as
- * floor; with scale, `scaled_n` terms of an earlier row are scaled, or as many as there are whole groups of x. */
+ * floor; with scale, `scaled_n` terms of an earlier row are scaled, scaling_room(n) at most. */
 XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t n, REAL rounder, REAL sigma,
                              REAL floor, int mode, int clamp, NAME(lanes) *restrict out, int scale,
                              const REAL *restrict terms, REAL *restrict to, REAL d_hi, REAL d_lo, ptrdiff_t scaled_n,
                              const char *ahead, ptrdiff_t ahead_step) {
     const REAL *from = mode >= SUM_IN_PLACE ? e : x;
-    const ptrdiff_t whole = n - n % XENT_LANES, both = scaled_n < whole ? scaled_n : whole;
     REAL hi[XENT_LANES],
         lo[XENT_LANES]; /* local arrays: compilers keep these in registers, but gcc not in a loop with stream_line */
-    ptrdiff_t i = 0;
     for (int l = 0; l < XENT_LANES; l++) hi[l] = sigma, lo[l] = 0;
+    enum { PER_LINE = NAME(PER_LINE) };
+    const ptrdiff_t aligned = scale ? NAME(aligned_by)(n) : 0;
+    const int lines = (int)((n - aligned + PER_LINE - 1) / PER_LINE); /* of the edges: 1 to 3 */
+    REAL edge[3][PER_LINE], left = 0;
+    if (aligned) {
+        const ptrdiff_t before = NAME(before_half)(x);
+        const REAL *head = (const REAL *)((uintptr_t)(x + before) - XENT_LINE), first = (REAL)(PER_LINE - before);
+        x += before, e += before, n -= before, left = (REAL)(n - aligned);
+        const REAL *tail = x + aligned;
+        NAME(edge_terms)(tail, left, head, lines == 1 ? first : PER_LINE, rounder, floor, edge[0]);
+        if (lines > 1) NAME(edge_terms)
+        (tail + PER_LINE, left - PER_LINE, head, lines == 2 ? first : PER_LINE, rounder, floor, edge[1]);
+        if (lines > 2) NAME(edge_terms)(tail + 2 * PER_LINE, left - 2 * PER_LINE, head, first, rounder, floor, edge[2]);
+        for (int l = 0; l < PER_LINE; l++) {
+            const int lane = XENT_LANES - PER_LINE + l;
+            NAME(add_term)((REAL)l >= first ? edge[lines - 1][l] : 0, &hi[lane], &lo[lane]);
+            e[l - PER_LINE] = edge[lines - 1][l];
+        }
+    }
+    const ptrdiff_t whole = aligned ? aligned : n - n % XENT_LANES;
+    ptrdiff_t i = 0;
     if (scale) {
         enum { MANY = 4 * XENT_LANES }; /* so lines are made in a loop, then stored */
-        while (i + MANY <= both) {
+        while (i + MANY <= scaled_n) {
             _Alignas(XENT_LINE) REAL lines[MANY];
             const ptrdiff_t end = i + MANY;
             const REAL *its = terms + i;
@@ -141,7 +230,7 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
             }
             for (int l = 0; l < MANY; l += XENT_LINE / (int)sizeof(REAL)) stream_line(to + end - MANY + l, lines + l);
         }
-        for (; i < both; i += XENT_LANES) {
+        for (; i < scaled_n; i += XENT_LANES) {
             SWEEP_GROUP
             REAL line[XENT_LANES];
             for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(scaled_term)(terms[i + l], d_hi, d_lo);
@@ -151,8 +240,14 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
     for (; i < whole; i += XENT_LANES) {
         SWEEP_GROUP
     }
+    if (aligned) {
+        REAL *to = e + whole;
+        NAME(put_tail)(edge[0], left, hi, lo, to);
+        if (lines > 1) NAME(put_tail)(edge[1], left - PER_LINE, hi + PER_LINE, lo + PER_LINE, to + PER_LINE);
+        if (lines > 2) NAME(put_tail)(edge[2], left - 2 * PER_LINE, hi, lo, to + 2 * PER_LINE);
+    }
     memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo);
-    for (i = whole; i < n; i += XENT_TAIL_STEP) {
+    for (i = whole; i < n && !aligned; i += XENT_TAIL_STEP) {
         const int left = n - i < XENT_TAIL_STEP ? (int)(n - i) : XENT_TAIL_STEP;
         REAL *at_hi = out->hi + (i - whole), *at_lo = out->lo + (i - whole);
         for (int l = 0; l < XENT_TAIL_STEP; l++) {
