@@ -138,7 +138,7 @@ static inline void NAME(flow_sums)(NAME(sweeper) * w, int rows) {
         if (sweeps[last] && !sum->far) {
             NAME(flow_sweep)(w, r - 1, x, e, its, lanes);
             NAME(close_block)
-            (NAME(lanes_sum)(lanes, sigma), NAME(exp_wide)(its->max, -sum->scale), NAME(added)(its->max, its->rounder),
+            (NAME(lanes_sum_apart)(lanes, sigma), NAME(exp_wide)(its->max, -sum->scale), NAME(added)(its->max, its->rounder),
              its, x, e, classes, sum);
         } else {
             NAME(put_waiting)(w);

@@ -307,7 +307,7 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
         w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0), b->scale[r] = 0.0, b->kind[r] = ROW_EMPTY;
     for (int r = 0; r < rows; r++) {
         if (b->kind[r] != ROW_FINITE || b->far[r]) continue;
-        const wide sum = NAME(lanes_sum)(&w->lanes[r], sigma);
+        const wide sum = NAME(lanes_sum_apart)(&w->lanes[r], sigma);
         sum_hi[r] = sum.hi, sum_lo[r] = sum.lo;
     }
     NAME(close_rows)(w, rows, sum_hi, sum_lo);

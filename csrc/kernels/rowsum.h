@@ -346,6 +346,11 @@ XENT_INLINE wide NAME(lanes_sum)(const NAME(lanes) * lanes, double sigma) {
     return NAME(fold)(hi, lo);
 }
 
+/* The same where it would be part of a large function, in which gcc takes number by number what it takes by vectors here. */
+XENT_NOINLINE wide NAME(lanes_sum_apart)(const NAME(lanes) * lanes, double sigma) {
+    return NAME(lanes_sum)(lanes, sigma);
+}
+
 /* The rest of a block that is small beside its largest term: the terms below it, as they are stored, added anew. */
 XENT_NOINLINE wide NAME(sharp_rest)(const REAL *x, const REAL *e, ptrdiff_t n, const NAME(reduction) * by) {
     double hi[XENT_LANES];
