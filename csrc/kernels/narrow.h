@@ -129,7 +129,7 @@ XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const
             for (int r = 0; r < XENT_SIDE; r++) {
                 const REAL e = v[c * XENT_SIDE + r], counted = e < (REAL)DROPPED || e >= largest[r] ? 0 : e;
                 if (sizeof(REAL) == 4)
-                    h[r] += (double)counted; /* nothing is lost */
+                    h[r] += (double)counted; /* as fold_one does; its low part stays 0 */
                 else
                     NAME(fold_one)(&h[r], &l[r], (double)counted, 0);
             }

@@ -199,21 +199,22 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
     for (int l = 0; l < XENT_LANES; l++) hi[l] = sigma, lo[l] = 0;
     enum { PER_LINE = NAME(PER_LINE) };
     const ptrdiff_t aligned = scale ? NAME(aligned_by)(n) : 0;
-    const int lines = (int)((n - aligned + PER_LINE - 1) / PER_LINE); /* of the edges: 1 to 3 */
-    REAL edge[3][PER_LINE], left = 0;
+    const int edges = (int)((n - aligned + PER_LINE - 1) / PER_LINE); /* lines of them: 1 to 3 */
+    REAL edge[3][PER_LINE], behind = 0;
     if (aligned) {
         const ptrdiff_t before = NAME(before_half)(x);
         const REAL *head = (const REAL *)((uintptr_t)(x + before) - XENT_LINE), first = (REAL)(PER_LINE - before);
-        x += before, e += before, n -= before, left = (REAL)(n - aligned);
+        x += before, e += before, n -= before, behind = (REAL)(n - aligned);
         const REAL *tail = x + aligned;
-        NAME(edge_terms)(tail, left, head, lines == 1 ? first : PER_LINE, rounder, floor, edge[0]);
-        if (lines > 1) NAME(edge_terms)
-        (tail + PER_LINE, left - PER_LINE, head, lines == 2 ? first : PER_LINE, rounder, floor, edge[1]);
-        if (lines > 2) NAME(edge_terms)(tail + 2 * PER_LINE, left - 2 * PER_LINE, head, first, rounder, floor, edge[2]);
+        NAME(edge_terms)(tail, behind, head, edges == 1 ? first : PER_LINE, rounder, floor, edge[0]);
+        if (edges > 1) NAME(edge_terms)
+        (tail + PER_LINE, behind - PER_LINE, head, edges == 2 ? first : PER_LINE, rounder, floor, edge[1]);
+        if (edges > 2)
+            NAME(edge_terms)(tail + 2 * PER_LINE, behind - 2 * PER_LINE, head, first, rounder, floor, edge[2]);
         for (int l = 0; l < PER_LINE; l++) {
             const int lane = XENT_LANES - PER_LINE + l;
-            NAME(add_term)((REAL)l >= first ? edge[lines - 1][l] : 0, &hi[lane], &lo[lane]);
-            e[l - PER_LINE] = edge[lines - 1][l];
+            NAME(add_term)((REAL)l >= first ? edge[edges - 1][l] : 0, &hi[lane], &lo[lane]);
+            e[l - PER_LINE] = edge[edges - 1][l];
         }
     }
     const ptrdiff_t whole = aligned ? aligned : n - n % XENT_LANES;
@@ -242,9 +243,9 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
     }
     if (aligned) {
         REAL *to = e + whole;
-        NAME(put_tail)(edge[0], left, hi, lo, to);
-        if (lines > 1) NAME(put_tail)(edge[1], left - PER_LINE, hi + PER_LINE, lo + PER_LINE, to + PER_LINE);
-        if (lines > 2) NAME(put_tail)(edge[2], left - 2 * PER_LINE, hi, lo, to + 2 * PER_LINE);
+        NAME(put_tail)(edge[0], behind, hi, lo, to);
+        if (edges > 1) NAME(put_tail)(edge[1], behind - PER_LINE, hi + PER_LINE, lo + PER_LINE, to + PER_LINE);
+        if (edges > 2) NAME(put_tail)(edge[2], behind - 2 * PER_LINE, hi, lo, to + 2 * PER_LINE);
     }
     memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo);
     for (i = whole; i < n && !aligned; i += XENT_TAIL_STEP) {
