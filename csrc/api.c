@@ -280,6 +280,7 @@ static double reduced(double sum, const xent_cross_entropy_problem *p, double di
                   : divisor > 0.0            ? sum / divisor
                                              : 0.0;
     if (loss < (single ? 0x1p-126 : 0x1p-1022)) loss = 0.0;
+    if (loss != loss) return (double)NAN; /* one NaN, whatever its sign was on the way */
     return single ? (double)(float)loss : loss;
 }
 

@@ -125,3 +125,30 @@ def test_mean_of_tiny_weights(dtype, tier):
     rows = xent.cross_entropy(x, np.zeros(5, int), sample_weight=weight, reduction="none")
     if dtype == np.float32:
         assert not rows.any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_nan_has_one_sign(dtype, tier):
+    """Sums of several NaNs, and products of two, had the sign of either, by the compiler's order of operands."""
+    rng = np.random.default_rng(7)
+    one = np.array(np.nan, dtype).tobytes()
+    for rows, classes in [(9, 3), (70, 10), (40, 300), (3, 5000)]:
+        z = rng.normal(0, 3, (rows, classes)).astype(dtype)
+        z[::3, 1], z[1::3, 0], z[2::9] = np.nan, np.inf, -np.inf
+        y = rng.integers(0, classes, rows)
+        y[1::3] = 0
+        for options in ({}, {"reduction": "sum"}, {"softcap": 5.0}, {"z_loss": 0.1}, {"label_smoothing": 0.1}):
+            for sign in (z, -z):
+                loss, grad = xent.cross_entropy_with_grad(sign, y, **options)
+                assert np.asarray(loss).tobytes() == one
+                assert xent.cross_entropy(sign, y, **options).tobytes() == one
+                bad = grad[np.isnan(grad)]
+                assert bad.size
+                assert bad.tobytes() == one * bad.size
+        for sign in (z, -z):
+            loss, grad = xent.sigmoid_cross_entropy_with_grad(sign, np.full_like(z, 0.25))
+            bad = grad[np.isnan(grad)]
+            assert np.asarray(loss).tobytes() == one
+            assert bad.tobytes() == one * bad.size
+            with np.errstate(all="ignore"):
+                assert xent.linear_cross_entropy(sign, np.ones((4, classes), dtype), y % 4).tobytes() == one

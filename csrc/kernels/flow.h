@@ -138,8 +138,8 @@ static inline void NAME(flow_sums)(NAME(sweeper) * w, int rows) {
         if (sweeps[last] && !sum->far) {
             NAME(flow_sweep)(w, r - 1, x, e, its, lanes);
             NAME(close_block)
-            (NAME(lanes_sum_apart)(lanes, sigma), NAME(exp_wide)(its->max, -sum->scale), NAME(added)(its->max, its->rounder),
-             its, x, e, classes, sum);
+            (NAME(lanes_sum_apart)(lanes, sigma), NAME(exp_wide)(its->max, -sum->scale),
+             NAME(added)(its->max, its->rounder), its, x, e, classes, sum);
         } else {
             NAME(put_waiting)(w);
             NAME(block_sum)(x, classes, e, w->room, w->shifted, lanes, NAME(ahead_of)(w, r - 1, x, 0), sum);

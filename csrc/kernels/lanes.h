@@ -3,7 +3,8 @@
  * A row is cut into blocks of XENT_BLOCK classes. Class c of a block belongs to lane c % XENT_LANES; a lane adds
  * its terms in the order of c. The lanes are then folded in halves (l += l + 16, 8, 4, 2, 1) and the blocks added in
  * the order in which they stand. A lane that got no term holds 0, and adding 0 changes nothing, so a fold over fewer
- * lanes gives the same bits: short rows fold only the lanes they have.
+ * lanes gives the same bits: short rows fold only the lanes they have. Where a fold adds alike in either order (float32),
+ * lanes may be held turned, lane l in place of l - n: the same pairs meet.
  *
  * 32 lanes of two parts are four AVX-512, eight AVX2 or sixteen SSE2/NEON registers of float: enough independent chains
  * to hide the latency of an addition, and half as long a fold as 64 (327 ns for a row of 1,000 against 341). A block of

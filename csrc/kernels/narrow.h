@@ -89,7 +89,7 @@ XENT_NOINLINE void NAME(narrow_terms_once)(REAL *restrict v, int classes, REAL s
                                            const REAL *restrict floor, side_ahead ahead, double *restrict sum_hi,
                                            double *restrict sum_lo) {
     NAME(side_lanes) lo;
-    int32_t units[XENT_SIDE] = {0}, base;
+    uint32_t units[XENT_SIDE] = {0}, base; /* unsigned: those of a NaN add up to anything */
     memcpy(&base, &sigma, sizeof base);
     for (int c = 0; c < classes; c++) {
         REAL *restrict x = v + c * XENT_SIDE;
@@ -97,7 +97,7 @@ XENT_NOINLINE void NAME(narrow_terms_once)(REAL *restrict v, int classes, REAL s
         for (int r = 0; r < XENT_SIDE; r++) {
             REAL h = sigma, l = 0;
             x[r] = NAME(add_exp)(x[r] < floor[r] ? floor[r] : x[r], rounder[r], 1, &h, &l);
-            int32_t bits;
+            uint32_t bits;
             memcpy(&bits, &h, sizeof bits);
             units[r] += bits - base;
             lo[c][r] = l;
@@ -110,7 +110,7 @@ XENT_NOINLINE void NAME(narrow_terms_once)(REAL *restrict v, int classes, REAL s
     }
     const double unit = (double)sigma * 0x1p-23;
     for (int r = 0; r < XENT_SIDE; r++) {
-        const wide sum = NAME(folded)(units[r] * unit, lo[0][r]);
+        const wide sum = NAME(folded)((int32_t)units[r] * unit, lo[0][r]);
         sum_hi[r] = sum.hi, sum_lo[r] = sum.lo;
     }
 }

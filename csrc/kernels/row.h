@@ -54,14 +54,13 @@ typedef struct {
 
 /* The losses of rows, added up group by group, rows in order. */
 typedef struct {
-    double *totals;             /* of group i in totals[2 i], what it lost in totals[2 i + 1] */
+    double *totals;             /* of group i in totals[2 i], what it lost in totals[2 i + 1]; not NULL */
     ptrdiff_t group, rows, end; /* the group at hand, rows of each, the first row that is not in it */
     wide sum;
 } loss_sums;
 
 XENT_INLINE void close_group(loss_sums *s) {
-    const double lost = s->sum.hi - s->sum.hi == 0.0 ? s->sum.lo : 0.0; /* an infinite sum stays infinite */
-    s->totals[2 * s->group] = s->sum.hi, s->totals[2 * s->group + 1] = lost;
+    s->totals[2 * s->group] = s->sum.hi, s->totals[2 * s->group + 1] = s->sum.lo; /* a NaN if the sum is not finite */
     s->sum = (wide){0.0, 0.0}, s->group++, s->end += s->rows;
 }
 

@@ -19,10 +19,9 @@ XENT_INLINE void NAME(counted)(REAL z, double target, double pos_weight, double 
     double value = its.lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < REAL_MIN ? 0.0 : l.hi;
     value = l.hi == l.hi ? value : INFINITY; /* a product overflowed: no factor is NaN or negative */
     const double slope = its.lifted ? (double)NAME(lowered)(g.hi) : (double)NAME(rounded)(g.hi);
-    const double nan = z == z ? 0.0 : NAN;
-    const int counts = weight != 0.0;
-    *loss = counts ? value + nan : 0.0;
-    *grad = counts ? (REAL)(slope + nan) : 0;
+    const int counts = weight != 0.0, is_nan = z != z; /* its sign is lost */
+    *loss = !counts ? 0.0 : is_nan ? (double)NAN : value;
+    *grad = !counts ? 0 : is_nan ? (REAL)NAN : (REAL)slope;
 }
 
 /* What goes in and comes out for some rows, or for a piece of one; up to whole groups of lanes, numbers without weight. */

@@ -74,14 +74,18 @@ static void NAME(make_row)(const xent_loss_args *a, ptrdiff_t row, REAL *z) {
     }
 }
 
-/* The gradient times the slopes; 0 stays 0, as in a row that does not count, whatever its logits. */
+/* The gradient times the slopes; 0 stays 0, as in a row that does not count, whatever its logits; a product of two NaNs, which
+ * has the sign of either, is one NaN. */
 static void NAME(bring_back)(const xent_loss_args *a, ptrdiff_t row, const REAL *e) {
     char *grad_row = row_of(a->layout, a->grad, row);
     REAL few[XENT_SMALL_BLOCK];
     for (ptrdiff_t start = 0; start < a->layout->classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t left = a->layout->classes - start, n = left < XENT_SMALL_BLOCK ? left : XENT_SMALL_BLOCK;
         REAL *to = NAME(piece)(a->layout, a->grad, grad_row, start, n, few, 1);
-        for (ptrdiff_t i = 0; i < n; i++) to[i] = e[start + i] == 0 ? 0 : NAME(sloped)(e[start + i], to[i]);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const REAL g = NAME(sloped)(e[start + i], to[i]);
+            to[i] = e[start + i] == 0 ? 0 : g == g ? g : (REAL)NAN;
+        }
         if (to == few) scatter_block(a->layout, a->grad, grad_row, start, n, few, sizeof(REAL));
     }
 }

@@ -168,7 +168,7 @@ def solve(p: Problem, grads: DenseGrads, accumulate: bool, return_lse: bool) -> 
             sums, lost = sweep.bias_sums
             np.add(sums + lost, grads.bias if accumulate else 0.0, out=grads.bias, casting="same_kind")
         total = sum(sweep.sums)
-        total = math.fsum(sweep.sums) if math.isfinite(total) else total
+        total = math.fsum(sweep.sums) if math.isfinite(total) else total if total == total else math.nan  # one sign
         mean = 0.0 if p.reduction == 0 and not p.divisor > 0.0 else total / p.divisor
         loss: Any = p.dtype.type(mean)
     if abs(mean) < float(np.finfo(p.dtype).tiny):
