@@ -36,7 +36,7 @@ XENT_NOINLINE int NAME(weighted_max)(const NAME(weighted) * v, double *max) {
             const double z = v->z[i + l], b = v->b[i + l];
             const int counts = b != 0.0;
             odd |= counts & !((fabs(b) < INFINITY) & (z < INFINITY));
-            max[l] = counts & (z > max[l]) ? z : max[l];
+            max[l] = (counts & (z > max[l])) ? z : max[l];
         }
     return odd;
 }
