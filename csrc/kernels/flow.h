@@ -21,7 +21,7 @@ XENT_INLINE void NAME(line_from)(const NAME(waiting_row) * k, ptrdiff_t start, R
     const REAL *restrict terms = k->terms + start;
     const REAL hi = k->hi, lo = k->lo, likely_is = k->likely_is, label_is = k->label_is;
     const int likely = (int)(k->likely - start), label = (int)(k->label - start);
-    for (int l = 0; l < XENT_LINE / (int)sizeof(REAL); l++) {
+    for (int l = 0; l < NAME(PER_LINE); l++) {
         const REAL p = NAME(scaled_term)(terms[l], hi, lo), q = l == likely ? likely_is : p;
         line[l] = l == label ? label_is : q;
     }
@@ -29,7 +29,7 @@ XENT_INLINE void NAME(line_from)(const NAME(waiting_row) * k, ptrdiff_t start, R
 
 /* line <- the first n elements of `before`, then its own. */
 XENT_INLINE void NAME(join)(REAL *restrict line, const REAL *restrict before, REAL n) {
-    for (int l = 0; l < XENT_LINE / (int)sizeof(REAL); l++) {
+    for (int l = 0; l < NAME(PER_LINE); l++) {
         const REAL earlier = before[l], later = line[l];
         line[l] = (REAL)l < n ? earlier : later; /* of integers compared, gcc makes two loops, number by number */
     }
@@ -45,7 +45,7 @@ static inline void NAME(put_edge)(NAME(edge) * edge) {
  * themselves. Nothing is stored but whole lines, past the cache: a line that two rows share waits for the second, as to
  * store into it would be to wait until it is fetched; and a line with a known element goes once more. */
 static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t done) {
-    enum { PER_LINE = XENT_LINE / (int)sizeof(REAL) };
+    enum { PER_LINE = NAME(PER_LINE) };
     const ptrdiff_t n = w->layout->classes, first = k->first, swept = done, before = PER_LINE - first;
     NAME(edge) *edge = &w->edge;
     REAL line[PER_LINE];

@@ -9,10 +9,9 @@ XENT_INLINE void add_loss(wide *total, double loss) {
     add_kept(&total->hi, &total->lo, loss);
 }
 
-/* The sum of a group of rows is complete. */
-XENT_INLINE void put_total(const xent_loss_args *a, ptrdiff_t group, wide *total) {
-    if (a->totals) a->totals[2 * group] = total->hi, a->totals[2 * group + 1] = total->lo;
-    *total = (wide){0.0, 0.0};
+/* The sum of the losses of a group of rows. */
+XENT_INLINE void put_total(const xent_loss_args *a, ptrdiff_t group, wide total) {
+    a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
 }
 
 XENT_INLINE wide product(double a, double b) { /* a b, exactly */

@@ -45,6 +45,7 @@ XENT_NOINLINE void NAME(narrow_extremes)(const REAL *restrict v, int classes, RE
 /* The lanes of XENT_SIDE rows. */
 typedef REAL NAME(side_lanes)[XENT_LANES][XENT_SIDE];
 
+/* lo NULL: all low parts are 0. */
 XENT_INLINE void NAME(narrow_fold)(double (*hi)[XENT_SIDE], NAME(side_lanes) lo, int lanes, double *sum_hi,
                                    double *sum_lo) {
     for (int half = XENT_LANES / 2, n = lanes; half; half /= 2) {
@@ -129,13 +130,13 @@ XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const
             for (int r = 0; r < XENT_SIDE; r++) {
                 const REAL e = v[c * XENT_SIDE + r], counted = e < (REAL)DROPPED || e >= largest[r] ? 0 : e;
                 if (sizeof(REAL) == 4)
-                    h[r] += (double)counted; /* as fold_one does; its low part stays 0 */
+                    h[r] += (double)counted; /* as fold_one does: 1000000 x 3 takes 3 % more where gcc keeps zeros */
                 else
                     NAME(fold_one)(&h[r], &l[r], (double)counted, 0);
             }
         memcpy(hi[lane], h, sizeof h), memcpy(lo[lane], l, sizeof l);
     }
-    NAME(narrow_fold)(hi, sizeof(REAL) == 4 ? NULL : lo, lanes, rest_hi, rest_lo);
+    NAME(narrow_fold)(hi, sizeof(REAL) == 4 ? NULL : lo, lanes, rest_hi, rest_lo); /* of float32 all low parts are 0 */
 }
 
 /* What close_rows does, of rows whose terms are side by side: XENT_SIDE by `sides` of them. */

@@ -54,7 +54,7 @@ typedef struct {
 
 /* The losses of rows, added up group by group, rows in order. */
 typedef struct {
-    double *totals;             /* of group i in totals[2 i], what it lost in totals[2 i + 1]; not NULL */
+    double *totals;             /* of group i in totals[2 i], what it lost in totals[2 i + 1] */
     ptrdiff_t group, rows, end; /* the group at hand, rows of each, the first row that is not in it */
     wide sum;
 } loss_sums;

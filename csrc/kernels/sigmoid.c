@@ -99,7 +99,7 @@ void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     }
     wide total = {0.0, 0.0};
     for (int l = 0; l < XENT_LANES; l++) add_loss(&total, hi[l]), total.lo += lo[l];
-    put_total(a, group, &total);
+    put_total(a, group, total);
     NAME(sweeper_stop)(&w, few);
 }
 #endif

@@ -202,7 +202,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             first++;
         }
     }
-    put_total(a, group, &total);
+    put_total(a, group, total);
     NAME(sweeper_stop)(&w, few);
 }
 #endif

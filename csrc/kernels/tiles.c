@@ -250,7 +250,7 @@ void KERNEL(tile_finish)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
         }
         NAME(put_row)(a, &w, row, weight, loss, lse, &total);
     }
-    put_total(a, group, &total);
+    put_total(a, group, total);
     NAME(sweeper_stop)(&w, few);
 }
 #endif

@@ -168,9 +168,9 @@ def solve(p: Problem, grads: DenseGrads, accumulate: bool, return_lse: bool) -> 
             sums, lost = sweep.bias_sums
             np.add(sums + lost, grads.bias if accumulate else 0.0, out=grads.bias, casting="same_kind")
         total = sum(sweep.sums)
-        total = math.fsum(sweep.sums) if math.isfinite(total) else total if total == total else math.nan  # one sign
+        total = math.fsum(sweep.sums) if math.isfinite(total) else total
         mean = 0.0 if p.reduction == 0 and not p.divisor > 0.0 else total / p.divisor
-        loss: Any = p.dtype.type(mean)
+        loss: Any = p.dtype.type(math.nan if math.isnan(mean) else mean)  # one NaN, whatever its sign was on the way
     if abs(mean) < float(np.finfo(p.dtype).tiny):
         loss = p.dtype.type(0)
     if p.reduction == 2:
