@@ -36,21 +36,34 @@ static int to_be_packed(const xent_layout *layout, const xent_view *x, const xen
     return (!x->direct || (out && !out->direct)) && layout->classes > 1 && layout->classes <= longest;
 }
 
+/* Rows that lie side by side share lines, and threads are not to wait for each other's: so many rows at least go together.
+ * (1000 x 1024, axis 0, two threads: 0.77 ns per logit in pieces of 64 rows, as long as one thread takes for all.) */
+enum { SIDE_BY_SIDE_ROWS = 512 };
+
+static ptrdiff_t rows_together(const xent_layout *layout, const xent_view *x, const xent_view *out) {
+    return lie_side_by_side(layout, x) || (out && lie_side_by_side(layout, out)) ? SIDE_BY_SIDE_ROWS : 1;
+}
+
 typedef struct {
     xent_reduce_kernel kernel;
     const xent_reduce_args *args;
+    ptrdiff_t together;
 } reduce_loop;
 
 static void reduce_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
     const reduce_loop *loop = context;
-    loop->kernel(loop->args, first, last);
+    const ptrdiff_t rows = loop->args->layout->rows, end = last * loop->together;
+    loop->kernel(loop->args, first * loop->together, end < rows ? end : rows);
 }
 
 static xent_status run_reduce(xent_reduce_kernel kernel, xent_reduce_args *args) {
+    const xent_layout *layout = args->layout;
+    const ptrdiff_t together = rows_together(layout, args->x, args->out);
     atomic_int failed = 0;
     args->failed = &failed;
-    reduce_loop loop = {kernel, args};
-    if (args->layout->rows) xent_parallel_for(args->layout->rows, threads_for(args->layout), reduce_piece, &loop);
+    reduce_loop loop = {kernel, args, together};
+    if (layout->rows)
+        xent_parallel_for((layout->rows + together - 1) / together, threads_for(layout), reduce_piece, &loop);
     return failed ? XENT_NO_MEMORY : XENT_OK;
 }
 
@@ -66,10 +79,12 @@ static ptrdiff_t groups_of(const xent_layout *layout) {
     return (layout->rows + per_group - 1) / per_group;
 }
 
-/* body(context, first row, last row, group) over all groups, or over runs of them that begin with `group`. */
+/* body(context, first row, last row, group) over all groups, or over runs of them that begin with `group`; `together` groups
+ * at least on one thread. */
 typedef struct {
     const xent_layout *layout;
     int runs;
+    ptrdiff_t together;
     void (*body)(void *, ptrdiff_t, ptrdiff_t, ptrdiff_t);
     void *context;
 } group_loop;
@@ -77,16 +92,19 @@ typedef struct {
 static void group_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
     const group_loop *loop = context;
     const ptrdiff_t rows = loop->layout->rows, per_group = rows_per_group(loop->layout);
-    for (ptrdiff_t g = first, end; g < last; g = end) {
-        end = loop->runs ? last : g + 1;
+    const ptrdiff_t groups = groups_of(loop->layout), stop = last * loop->together < groups ? last * loop->together : groups;
+    for (ptrdiff_t g = first * loop->together, end; g < stop; g = end) {
+        end = loop->runs ? stop : g + 1;
         loop->body(loop->context, g * per_group, rows < end * per_group ? rows : end * per_group, g);
     }
 }
 
-static void run_groups(const xent_layout *layout, int runs, void (*body)(void *, ptrdiff_t, ptrdiff_t, ptrdiff_t),
-                       void *context) {
-    group_loop loop = {layout, runs, body, context};
-    if (layout->rows) xent_parallel_for(groups_of(layout), threads_for(layout), group_piece, &loop);
+static void run_groups(const xent_layout *layout, int runs, ptrdiff_t rows_together,
+                       void (*body)(void *, ptrdiff_t, ptrdiff_t, ptrdiff_t), void *context) {
+    const ptrdiff_t per_group = rows_per_group(layout), together = (rows_together + per_group - 1) / per_group;
+    group_loop loop = {layout, runs, together, body, context};
+    if (layout->rows)
+        xent_parallel_for((groups_of(layout) + together - 1) / together, threads_for(layout), group_piece, &loop);
 }
 
 typedef struct {
@@ -114,7 +132,8 @@ static xent_status run_loss(xent_loss_kernel kernel, xent_loss_args *args, doubl
     args->totals = groups <= GROUPS_ON_STACK ? few : malloc((size_t)groups * 2 * sizeof *few);
     if (!args->totals) return XENT_NO_MEMORY;
     loss_loop loop = {kernel, args};
-    run_groups(args->layout, args->group_rows != 0, loss_group, &loop);
+    run_groups(args->layout, args->group_rows != 0, rows_together(args->layout, args->logits, args->grad), loss_group,
+               &loop);
     for (ptrdiff_t g = 0; g < groups && !failed; g++) add_exactly(parts, args->totals[2 * g], args->totals[2 * g + 1]);
     if (args->totals != few) free(args->totals);
     sum[0] = parts[0], sum[1] = parts[1];
@@ -238,7 +257,7 @@ static xent_status check_targets(check_context *c, double *weight, xent_fault *f
     double sum[2] = {0.0, 0.0};
     c->groups = groups <= GROUPS_ON_STACK ? few : malloc((size_t)groups * sizeof *few);
     if (!c->groups) return XENT_NO_MEMORY;
-    run_groups(c->layout, 0, c->probabilities ? check_probabilities : check_labels, c);
+    run_groups(c->layout, 0, 1, c->probabilities ? check_probabilities : check_labels, c);
     *fault = (xent_fault){.row = -1};
     for (ptrdiff_t g = 0; g < groups; g++) {
         add_exactly(sum, c->groups[g].weight[0], c->groups[g].weight[1]);

@@ -16,28 +16,47 @@ typedef struct {
     ptrdiff_t row[XENT_ROWS];
     int64_t y[XENT_ROWS];
     int n;
+    char ignored[XENT_ROWS]; /* of rows packed as columns, which are taken all */
 } counted_rows;
+
+/* The sums of rows first .. last - 1, of `group` and those behind it. A call may begin within a group, where the one before
+ * it on the same thread ended. */
+static loss_sums sums_from(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    loss_sums sums = {a->totals, group, a->group_rows, last, {0.0, 0.0}};
+    if (!a->group_rows) return sums;
+    sums.end = (group + 1) * a->group_rows;
+    if (first > group * a->group_rows) sums.sum = (wide){a->totals[2 * group], a->totals[2 * group + 1]};
+    return sums;
+}
 #endif
 
 static void NAME(label_logits)(const NAME(sweeper) * w, int n, const int64_t *y, double *z) {
-    for (int r = 0; r < n; r++)
+    const ptrdiff_t columns = w->x->columns;
+    for (int r = 0; r < n && columns; r++) z[r] = (double)((const REAL *)w->x_rows[r])[y[r] * columns];
+    for (int r = 0; r < n && !columns; r++)
         z[r] = (double)(w->x->direct ? ((const REAL *)w->x_rows[r])[y[r]]
                                      : NAME(read_element)(w->layout, w->x, w->x_rows[r], (ptrdiff_t)y[r]));
 }
 
 /* The next rows that count, `most` of them at most, up to `last`. Those between them that do not, as they are to be ignored
- * or weigh nothing, are not read, and get what such rows get. Returns where to go on. */
+ * or weigh nothing, are not read, and get what such rows get; of columns all go together, and get it in the end. Returns
+ * where to go on. */
 static ptrdiff_t NAME(next_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t first, ptrdiff_t last, int most,
                                  counted_rows *c) {
     const xent_cross_entropy_problem *p = a->problem;
     const int weighs = p->sample_weight.data && !a->lse_rows; /* an lse is wanted of rows that weigh nothing, too */
+    const int all = w->x->columns || (!p->has_ignore && !weighs);
     c->n = 0;
-    if (!p->has_ignore && !weighs) {
+    if (all) {
         c->n = last - first < most ? (int)(last - first) : most;
         labels_at(&p->labels, first, c->n, c->y);
-        for (int r = 0; r < c->n; r++) c->row[r] = first + r;
+        for (int r = 0; r < c->n; r++) {
+            c->row[r] = first + r, c->ignored[r] = p->has_ignore && c->y[r] == p->ignore;
+            c->y[r] = c->ignored[r] ? 0 : c->y[r];
+        }
         return first + c->n;
     }
+    memset(c->ignored, 0, sizeof c->ignored);
     while (first < last && c->n < most) {
         int64_t y[XENT_ROWS];
         const int some = most < XENT_ROWS / 2 ? 2 * most : XENT_ROWS;
@@ -118,8 +137,7 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     const int in_place = a->grad && a->grad->data == a->logits->data;
     NAME(labelled) k;
     counted_rows c;
-    const ptrdiff_t group_rows = a->group_rows ? a->group_rows : last - first;
-    loss_sums sums = {a->totals, group, group_rows, first + group_rows, {0.0, 0.0}};
+    loss_sums sums = sums_from(a, first, last, group);
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     NAME(label_flow) flow = {c.y, &k, p->z_loss};
     known_results known = {c.y, k.grad, k.loss, c.row, &sums};
@@ -138,6 +156,8 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         NAME(sum_found)(&w, c.n);
         if (!in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* now that their rows are in the cache */
         NAME(label_rows)(&w, &k, c.n, p->z_loss);
+        for (int r = 0; r < c.n; r++)
+            if (c.ignored[r]) weight[r] = k.lse[r] = 0.0;
         const int none = NAME(put_losses)(a, c.row, c.n, weight, &k);
         if (a->grad) NAME(scale_rows)(&w, c.n, &known);
         for (int r = 0; r < c.n && !a->grad; r++) count_loss(&sums, c.row[r], k.loss[r]);

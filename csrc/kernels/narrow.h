@@ -1,6 +1,7 @@
-/* Rows of up to XENT_NARROW classes, side by side: XENT_SIDE rows are turned into columns, element r of every vector
- * belongs to row r, and class c takes the part of lane c % XENT_LANES, so that all is as row.h has it, bit for bit. What
- * is done once a row is done for all rows of a batch. Included once per dtype, in row.h. */
+/* Rows side by side, XENT_SIDE of them as columns: element r of every vector belongs to row r, and class c takes the part
+ * of lane c % XENT_LANES, so that all is as row.h has it, bit for bit. What is done once a row is done for all rows of a
+ * batch. So are taken rows of up to XENT_NARROW classes, turned for it, and rows of one block at most that are packed as
+ * columns (pack.c). Included once per dtype, in row.h. */
 #include "transpose.h"
 
 #ifndef XENT_NARROW_H
@@ -12,10 +13,15 @@ typedef struct {
     const char *next, *to;
     ptrdiff_t next_step; /* from class to class */
     int next_lines, to_lines;
+    int packed; /* what is next will be copied first: it goes to the second-level cache */
 } side_ahead;
 
 XENT_INLINE void ask_ahead(side_ahead *a) {
-    for (int i = 0; i < a->next_lines; i++) __builtin_prefetch(a->next + i * XENT_LINE, 0);
+    for (int i = 0; i < a->next_lines; i++)
+        if (a->packed)
+            __builtin_prefetch(a->next + i * XENT_LINE, 0, 2);
+        else
+            __builtin_prefetch(a->next + i * XENT_LINE, 0);
     a->next += a->next_step;
     for (int i = 0; i < a->to_lines; i++, a->to += XENT_LINE) __builtin_prefetch(a->to, 1);
 }
@@ -28,14 +34,15 @@ XENT_INLINE int lines_per_class(ptrdiff_t stride, ptrdiff_t bytes, ptrdiff_t cla
 }
 #endif
 
-/* The largest and the smallest logits of XENT_SIDE rows; none is looked at for a NaN. */
-XENT_NOINLINE void NAME(narrow_extremes)(const REAL *restrict v, int classes, REAL *restrict most,
+/* The largest and the smallest logits of XENT_SIDE rows; none is looked at for a NaN. From class to class there are
+ * `stride` elements, here and below. */
+XENT_NOINLINE void NAME(narrow_extremes)(const REAL *restrict v, ptrdiff_t stride, int classes, REAL *restrict most,
                                          REAL *restrict least) {
     REAL high[XENT_SIDE], low[XENT_SIDE];
     for (int r = 0; r < XENT_SIDE; r++) high[r] = -REAL_INF, low[r] = REAL_INF;
-    for (int c = 0; c < classes; c++)
+    for (int c = 0; c < classes; c++, v += stride)
         for (int r = 0; r < XENT_SIDE; r++) {
-            const REAL x = v[c * XENT_SIDE + r];
+            const REAL x = v[r];
             high[r] = x > high[r] ? x : high[r];
             low[r] = x < low[r] ? x : low[r];
         }
@@ -63,21 +70,22 @@ XENT_INLINE void NAME(narrow_fold)(double (*hi)[XENT_SIDE], NAME(side_lanes) lo,
     }
 }
 
-/* v <- the terms of XENT_SIDE rows, and their sums. */
-XENT_NOINLINE void NAME(narrow_terms)(REAL *restrict v, int classes, REAL sigma, const REAL *restrict rounder,
-                                      const REAL *restrict floor, side_ahead ahead, double *restrict sum_hi,
-                                      double *restrict sum_lo) {
+/* The terms of XENT_SIDE rows added up; and, if `stored`, which is a constant, put in the place of their logits. */
+XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
+                                  const REAL *restrict rounder, const REAL *restrict floor, side_ahead ahead,
+                                  double *restrict sum_hi, double *restrict sum_lo, const int stored) {
     const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
     NAME(side_lanes) lo;
     double hi[XENT_LANES][XENT_SIDE];
     for (int lane = 0; lane < lanes; lane++) {
-        REAL h[XENT_SIDE], l[XENT_SIDE];
+        REAL h[XENT_SIDE], l[XENT_SIDE], *restrict x = v + lane * stride;
         for (int r = 0; r < XENT_SIDE; r++) h[r] = sigma, l[r] = 0;
-        for (int c = lane; c < classes; c += XENT_LANES) {
-            REAL *restrict x = v + c * XENT_SIDE;
+        for (int c = lane; c < classes; c += XENT_LANES, x += XENT_LANES * stride) {
             ask_ahead(&ahead);
-            for (int r = 0; r < XENT_SIDE; r++)
-                x[r] = NAME(add_exp)(x[r] < floor[r] ? floor[r] : x[r], rounder[r], 1, &h[r], &l[r]);
+            for (int r = 0; r < XENT_SIDE; r++) {
+                const REAL term = NAME(add_exp)(x[r] < floor[r] ? floor[r] : x[r], rounder[r], 1, &h[r], &l[r]);
+                if (stored) x[r] = term;
+            }
         }
         for (int r = 0; r < XENT_SIDE; r++) hi[lane][r] = (double)h[r] - (double)sigma, lo[lane][r] = l[r];
     }
@@ -86,22 +94,22 @@ XENT_NOINLINE void NAME(narrow_terms)(REAL *restrict v, int classes, REAL sigma,
 
 /* The same where each lane of float32 gets one term at most: the high parts are whole multiples of one unit, and so
  * their sum is exact in integers. A NaN stays one in the low parts. */
-XENT_NOINLINE void NAME(narrow_terms_once)(REAL *restrict v, int classes, REAL sigma, const REAL *restrict rounder,
-                                           const REAL *restrict floor, side_ahead ahead, double *restrict sum_hi,
-                                           double *restrict sum_lo) {
+XENT_INLINE void NAME(add_narrow_once)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
+                                       const REAL *restrict rounder, const REAL *restrict floor, side_ahead ahead,
+                                       double *restrict sum_hi, double *restrict sum_lo, const int stored) {
     NAME(side_lanes) lo;
     uint32_t units[XENT_SIDE] = {0}, base; /* unsigned: those of a NaN add up to anything */
     memcpy(&base, &sigma, sizeof base);
-    for (int c = 0; c < classes; c++) {
-        REAL *restrict x = v + c * XENT_SIDE;
+    for (int c = 0; c < classes; c++, v += stride) {
         ask_ahead(&ahead);
         for (int r = 0; r < XENT_SIDE; r++) {
             REAL h = sigma, l = 0;
-            x[r] = NAME(add_exp)(x[r] < floor[r] ? floor[r] : x[r], rounder[r], 1, &h, &l);
+            const REAL term = NAME(add_exp)(v[r] < floor[r] ? floor[r] : v[r], rounder[r], 1, &h, &l);
             uint32_t bits;
             memcpy(&bits, &h, sizeof bits);
             units[r] += bits - base;
             lo[c][r] = l;
+            if (stored) v[r] = term;
         }
     }
     for (int half = XENT_LANES / 2, n = classes; half; half /= 2) {
@@ -116,9 +124,22 @@ XENT_NOINLINE void NAME(narrow_terms_once)(REAL *restrict v, int classes, REAL s
     }
 }
 
-/* The terms below the largest of each row, added anew, as sharp_rest does. */
-XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const REAL *restrict largest,
-                                      double *restrict rest_hi, double *restrict rest_lo) {
+#define XENT_ADD_NARROW(NAME_, OP, STORED)                                                                     \
+    XENT_NOINLINE void NAME(NAME_)(REAL *v, ptrdiff_t stride, int classes, REAL sigma, const REAL *rounder,    \
+                                   const REAL *floor, side_ahead ahead, double *sum_hi, double *sum_lo) {      \
+        NAME(OP)(v, stride, classes, sigma, rounder, floor, ahead, sum_hi, sum_lo, STORED);                    \
+    }
+XENT_ADD_NARROW(narrow_terms, add_narrow, 1)
+XENT_ADD_NARROW(narrow_terms_once, add_narrow_once, 1)
+XENT_ADD_NARROW(narrow_sum, add_narrow, 0)
+XENT_ADD_NARROW(narrow_sum_once, add_narrow_once, 0)
+#undef XENT_ADD_NARROW
+
+/* The terms below the largest of each row, added anew, as sharp_rest does. They are at v; or, where they were not stored,
+ * the logits are. */
+XENT_INLINE void NAME(add_rests)(const REAL *restrict v, ptrdiff_t stride, int classes, const REAL *restrict largest,
+                                 const REAL *restrict rounder, const REAL *restrict floor, double *restrict rest_hi,
+                                 double *restrict rest_lo, const int stored) {
     const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
     NAME(side_lanes) lo;
     double hi[XENT_LANES][XENT_SIDE];
@@ -128,7 +149,9 @@ XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const
         for (int r = 0; r < XENT_SIDE; r++) h[r] = 0.0, l[r] = 0;
         for (int c = lane; c < classes; c += XENT_LANES)
             for (int r = 0; r < XENT_SIDE; r++) {
-                const REAL e = v[c * XENT_SIDE + r], counted = e < (REAL)DROPPED || e >= largest[r] ? 0 : e;
+                REAL e = v[c * stride + r], none = 0, lost = 0;
+                if (!stored) e = NAME(add_exp)(e < floor[r] ? floor[r] : e, rounder[r], 1, &none, &lost);
+                const REAL counted = e < (REAL)DROPPED || e >= largest[r] ? 0 : e;
                 if (sizeof(REAL) == 4)
                     h[r] += (double)counted; /* as fold_one does: 1000000 x 3 takes 3 % more where gcc keeps zeros */
                 else
@@ -137,6 +160,14 @@ XENT_NOINLINE void NAME(narrow_rests)(const REAL *restrict v, int classes, const
         memcpy(hi[lane], h, sizeof h), memcpy(lo[lane], l, sizeof l);
     }
     NAME(narrow_fold)(hi, sizeof(REAL) == 4 ? NULL : lo, lanes, rest_hi, rest_lo); /* of float32 all low parts are 0 */
+}
+XENT_NOINLINE void NAME(narrow_rests)(const REAL *v, ptrdiff_t stride, int classes, const REAL *largest,
+                                      double *rest_hi, double *rest_lo) {
+    NAME(add_rests)(v, stride, classes, largest, NULL, NULL, rest_hi, rest_lo, 1);
+}
+XENT_NOINLINE void NAME(narrow_rests_anew)(const REAL *v, ptrdiff_t stride, int classes, const REAL *largest,
+                                           const REAL *rounder, const REAL *floor, double *rest_hi, double *rest_lo) {
+    NAME(add_rests)(v, stride, classes, largest, rounder, floor, rest_hi, rest_lo, 0);
 }
 
 /* What close_rows does, of rows whose terms are side by side: XENT_SIDE by `sides` of them. */
@@ -150,7 +181,13 @@ XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const double
         int any = 0, nan = 0;
         for (int r = 0; r < XENT_SIDE; r++) any |= sharp[at + r];
         if (!any) continue;
-        NAME(narrow_rests)(NAME(columns_of)(w, i), (int)w->layout->classes, w->largest + at, hi, lo);
+        const REAL *v = NAME(columns_of)(w, i);
+        const int classes = (int)w->layout->classes;
+        if (w->columns_stored)
+            NAME(narrow_rests)(v, w->column_stride, classes, w->largest + at, hi, lo);
+        else
+            NAME(narrow_rests_anew)
+        (v, w->column_stride, classes, w->largest + at, w->by_rounder + at, w->by_floor + at, hi, lo);
         for (int r = 0; r < XENT_SIDE; r++) {
             b->rest_hi[at + r] = sharp[at + r] ? hi[r] : b->rest_hi[at + r];
             b->rest_lo[at + r] = sharp[at + r] ? lo[r] : b->rest_lo[at + r];
@@ -167,7 +204,8 @@ static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows, 
     if (x->next) /* of the rows that are packed next */
         return (side_ahead){.next = x->next + (w->first + at - x->first) * (x->next_side / XENT_SIDE),
                             .next_step = x->next_class,
-                            .next_lines = (int)((x->next_side + XENT_LINE - 1) / XENT_LINE)};
+                            .packed = 1,
+                            .next_lines = (int)((magnitude(x->next_side) + XENT_LINE - 1) / XENT_LINE)};
     return (side_ahead){.next = w->x_rows[rows - 1] + (1 + at) * row_step(w->layout, x),
                         .next_step = w->x_lines * XENT_LINE,
                         .next_lines = w->x_lines,
@@ -175,7 +213,8 @@ static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows, 
                         .to_lines = w->out_lines};
 }
 
-/* The sums of the rows of a batch, their terms in w->columns. 0 where one is far or not finite: then nothing is done. */
+/* The sums of the rows of a batch, whose terms are then where columns_of says: those of columns, if there is an output. 0
+ * where one is far or not finite: then nothing is done. */
 static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const REAL sigma = NAME(sigma)(w->room.guard);
@@ -183,11 +222,15 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     REAL most[XENT_ROWS], least[XENT_ROWS];
     double sum_hi[XENT_ROWS], sum_lo[XENT_ROWS];
     int far = 0;
+    const ptrdiff_t given = w->x->columns;
+    w->column_stride = given ? given : XENT_SIDE, w->columns_stored = !given || w->out;
+    w->in_columns = given ? (REAL *)w->x_rows[0] : w->columns;
+    w->side_step = given ? XENT_SIDE : w->layout->classes * XENT_SIDE;
     for (int r = rows; r < sides * XENT_SIDE; r++) w->x_rows[r] = w->x_rows[0];
-    for (int i = 0; i < sides; i++) NAME(rows_to_columns)
+    for (int i = 0; i < sides && !given; i++) NAME(rows_to_columns)
     ((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, NAME(columns_of)(w, i));
-    for (int i = 0; i < sides; i++)
-        NAME(narrow_extremes)(NAME(columns_of)(w, i), classes, most + i * XENT_SIDE, least + i * XENT_SIDE);
+    for (int i = 0; i < sides; i++) NAME(narrow_extremes)
+    (NAME(columns_of)(w, i), w->column_stride, classes, most + i * XENT_SIDE, least + i * XENT_SIDE);
     for (int r = 0; r < sides * XENT_SIDE; r++) far |= !(most[r] <= (REAL)FAR) | !(most[r] >= (REAL)-FAR);
     if (far) return 0;
     for (int r = 0; r < sides * XENT_SIDE; r++) {
@@ -197,11 +240,14 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     }
     memset(b->far, 0, sizeof b->far);
     for (int r = 0; r < XENT_ROWS; r++) b->kind[r] = ROW_FINITE;
+    const int once = sizeof(REAL) == 4 && classes <= XENT_LANES;
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE;
-        (sizeof(REAL) == 4 && classes <= XENT_LANES ? NAME(narrow_terms_once) : NAME(narrow_terms))(
-            NAME(columns_of)(w, i), classes, sigma, w->by_rounder + at, w->by_floor + at,
-            NAME(side_ahead_of)(w, rows, at), sum_hi + at, sum_lo + at);
+        (w->columns_stored ? (once ? NAME(narrow_terms_once) : NAME(narrow_terms))
+         : once            ? NAME(narrow_sum_once)
+                           : NAME(narrow_sum))(NAME(columns_of)(w, i), w->column_stride, classes, sigma,
+                                               w->by_rounder + at, w->by_floor + at, NAME(side_ahead_of)(w, rows, at),
+                                               sum_hi + at, sum_lo + at);
     }
     NAME(close_narrow)(w, sides, sum_hi, sum_lo);
     return 1;

@@ -33,10 +33,6 @@ typedef struct {
     int joined;   /* each row begins where the one before it ends */
 } row_run;
 
-static ptrdiff_t magnitude(ptrdiff_t n) {
-    return n < 0 ? -n : n;
-}
-
 static row_run run_at(const xent_layout *layout, const xent_view *view, ptrdiff_t row, ptrdiff_t n) {
     if (!layout->n_batch || !layout->n_class) return (row_run){1, 0, 0, 0};
     const ptrdiff_t inner = layout->batch_shape[layout->n_batch - 1], left = inner - row % inner;
@@ -197,11 +193,17 @@ static xent_view NAME(view_of_pack)(const NAME(pack) * pack, const xent_layout *
     return view;
 }
 
+#include "pack_columns.h"
+
 /* a->packed on packed rows; it is given several groups at once where it can take them. */
 void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
     const int out = a->grad && !a->grad->direct;
     xent_loss_args inner = *a;
     NAME(pack) pack;
+    if (NAME(loss_by_columns)(a)) {
+        NAME(columns_loss)(a, first, last);
+        return;
+    }
     inner.group_rows = a->packed_runs ? a->group_rows : 0;
     if (!NAME(pack_start)(&pack, a->layout, a->logits, a->grad, last - first, a->group_rows)) {
         atomic_store(a->failed, 1);
@@ -227,6 +229,10 @@ void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t
     const int out = a->out && !a->out->direct;
     xent_reduce_args inner = *a;
     NAME(pack) pack;
+    if (by_columns(a->layout, a->x, a->out)) {
+        NAME(columns_reduce)(a, first, last);
+        return;
+    }
     if (!NAME(pack_start)(&pack, a->layout, a->x, a->out, last - first, 1)) {
         atomic_store(a->failed, 1);
         return;

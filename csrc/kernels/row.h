@@ -131,7 +131,10 @@ typedef struct NAME(sweeper) {
     const xent_view *x, *out; /* out NULL: nothing is stored */
     headroom room;
     block_scale *blocks;
-    int side_by_side; /* the last sum_rows took its rows side by side and left their terms in `columns` */
+    int side_by_side; /* the last sum_rows took its rows side by side: their columns are where columns_of says, */
+    REAL *in_columns; /* from here on, */
+    ptrdiff_t column_stride, side_step; /* so far from class to class, and from XENT_SIDE rows to the next; */
+    int columns_stored;                 /* and are their terms, not their logits */
     row_batch batch;  /* the rows of the last sum_rows */
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS]; /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
@@ -167,9 +170,9 @@ XENT_INLINE void NAME(make_room)(NAME(sweeper) * w, double times) {
     w->room = (headroom){guard, DEPTH(guard)};
 }
 
-/* Of rows side by side: element [c][r] of those from XENT_SIDE i on. */
-XENT_INLINE REAL *NAME(columns_of)(NAME(sweeper) * w, int i) {
-    return w->columns + i * w->layout->classes * XENT_SIDE;
+/* Of rows side by side, those from XENT_SIDE i on: class c of the r-th in element c column_stride + r. */
+XENT_INLINE REAL *NAME(columns_of)(const NAME(sweeper) * w, int i) {
+    return w->in_columns + i * w->side_step;
 }
 
 /* The logits start .. start + n - 1 of a row: in place where they can be read there, else copied to the buffer. */
@@ -265,6 +268,7 @@ XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *s
 XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
     const ptrdiff_t classes = w->layout->classes;
     const int narrow = classes <= XENT_NARROW, most = narrow ? XENT_ROWS : XENT_SWEPT;
+    if (w->x->columns) return classes <= XENT_COLUMNS / XENT_ROWS ? XENT_ROWS : XENT_SIDE;
     const ptrdiff_t n = !classes         ? most
                         : narrow         ? XENT_COLUMNS / classes / XENT_SIDE * XENT_SIDE
                         : NAME(flows)(w) ? most
@@ -343,7 +347,7 @@ static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
     row_batch *b = &w->batch;
     b->ordinary = 1;
     memset(w->flowed, 0, sizeof w->flowed);
-    w->side_by_side = direct && rows > 1 && classes <= XENT_NARROW;
+    w->side_by_side = w->x->columns || (direct && rows > 1 && classes <= XENT_NARROW);
     if (w->side_by_side) w->side_by_side = NAME(narrow_sums)(w, rows);
     if (direct && rows > 1 && NAME(flows)(w))
         NAME(flow_sums)(w, rows);
@@ -380,6 +384,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
     w->first = 0, w->ahead = XENT_AHEAD;
     w->streams = NAME(goes_past)(layout, x, out);
+    w->x_lines = w->out_lines = 0;
     if (x && layout->classes > 0 && layout->classes <= XENT_NARROW) {
         const ptrdiff_t bytes = layout->classes * (ptrdiff_t)sizeof(REAL);
         const int stored = out && !w->streams && out->data != x->data;

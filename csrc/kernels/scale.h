@@ -87,8 +87,9 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
             gather_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
             e = w->terms;
         }
-        if (w->side_by_side)
-            for (ptrdiff_t c = 0; c < n; c++) e[c] = NAME(columns_of)(w, r / XENT_SIDE)[c * XENT_SIDE + r % XENT_SIDE];
+        if (w->side_by_side && w->out->direct)
+            for (ptrdiff_t c = 0; c < n; c++)
+                e[c] = NAME(columns_of)(w, r / XENT_SIDE)[c * w->column_stride + r % XENT_SIDE];
         const block_scale whole_row = {sum->max, sum->scale, sum->far};
         const block_scale *block = classes <= XENT_BLOCK ? &whole_row : &w->blocks[b];
         const ptrdiff_t likely =
@@ -145,24 +146,26 @@ static inline void NAME(write_element)(NAME(sweeper) * w, char *out_row, ptrdiff
 }
 
 static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) {
-    if (w->out->direct)
-        for (ptrdiff_t i = 0; i < w->layout->classes; i++) ((REAL *)out_row)[i] = value;
+    const ptrdiff_t step = w->out->direct ? 1 : w->out->columns;
+    if (step)
+        for (ptrdiff_t i = 0; i < w->layout->classes; i++) ((REAL *)out_row)[i * step] = value;
     else
         for (ptrdiff_t i = 0; i < w->layout->classes; i++)
             memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
 }
 
 /* The terms of XENT_SIDE rows scaled by their factors; the largest of each becomes `likely`. */
-XENT_NOINLINE void NAME(scale_side)(REAL *restrict v, int classes, const REAL *restrict hi, const REAL *restrict lo,
-                                    const REAL *restrict largest, const REAL *restrict likely) {
-    for (int c = 0; c < classes; c++, v += XENT_SIDE)
+XENT_NOINLINE void NAME(scale_side)(REAL *restrict v, ptrdiff_t stride, int classes, const REAL *restrict hi,
+                                    const REAL *restrict lo, const REAL *restrict largest,
+                                    const REAL *restrict likely) {
+    for (int c = 0; c < classes; c++, v += stride)
         for (int r = 0; r < XENT_SIDE; r++) {
             const REAL p = NAME(scaled_term)(v[r], hi[r], lo[r]);
             v[r] = v[r] == largest[r] ? likely[r] : p;
         }
 }
 
-/* The terms of the last narrow_sums scaled by their factors, all of them safely, and put in `to`. */
+/* The terms of the last narrow_sums scaled by their factors, all of them safely, and put in `to`; NULL: left as columns. */
 XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *to) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const row_batch *b = &w->batch;
@@ -175,19 +178,20 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     }
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
-        NAME(scale_side)(NAME(columns_of)(w, i), classes, hi + at, lo + at, largest + at, likely + at);
-        NAME(columns_to_rows)(NAME(columns_of)(w, i), classes, to + at, left);
+        NAME(scale_side)
+        (NAME(columns_of)(w, i), w->column_stride, classes, hi + at, lo + at, largest + at, likely + at);
+        if (to) NAME(columns_to_rows)(NAME(columns_of)(w, i), classes, to + at, left);
     }
 }
 
 /* The results at the labels of rows side by side, and their losses counted: additions that wait for each other, and
- * stores that wait for nothing, at the same time. */
-XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *const *to) {
+ * stores that wait for nothing, at the same time. From class to class there are `stride` elements. */
+XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *const *to, ptrdiff_t stride) {
     REAL at[XENT_ROWS];
     for (int r = 0; r < rows; r++) at[r] = NAME(rounded)(known->label_is[r]);
     loss_sums sums = *known->sums;
     for (int r = 0; r < rows; r++) {
-        to[r][known->labels[r]] = at[r];
+        to[r][known->labels[r] * stride] = at[r];
         count_loss(&sums, known->row[r], known->loss[r]);
     }
     *known->sums = sums;
@@ -197,13 +201,18 @@ XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *
  * first, then stored past the cache as one. */
 static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const known_results *known) {
     const ptrdiff_t classes = w->layout->classes, size = classes * (ptrdiff_t)sizeof(REAL);
+    if (w->out->columns) {
+        NAME(narrow_scale)(w, rows, NULL);
+        if (known) NAME(put_labels)(known, rows, (REAL *const *)w->out_rows, w->out->columns);
+        return;
+    }
     int together = w->streams;
     for (int r = 1; r < rows && together; r++) together = w->out_rows[r] - w->out_rows[r - 1] == size;
     REAL *first = (REAL *)w->out_rows[0], *to[XENT_ROWS];
     REAL *start = w->kept + (uintptr_t)first % XENT_LINE / sizeof(REAL);
     for (int r = 0; r < rows; r++) to[r] = together ? start + r * classes : (REAL *)w->out_rows[r];
     NAME(narrow_scale)(w, rows, to);
-    if (known) NAME(put_labels)(known, rows, to);
+    if (known) NAME(put_labels)(known, rows, to, 1);
     if (together) stream_out(first, start, rows * size);
 }
 
