@@ -92,7 +92,8 @@ typedef struct {
 static void group_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
     const group_loop *loop = context;
     const ptrdiff_t rows = loop->layout->rows, per_group = rows_per_group(loop->layout);
-    const ptrdiff_t groups = groups_of(loop->layout), stop = last * loop->together < groups ? last * loop->together : groups;
+    const ptrdiff_t groups = groups_of(loop->layout),
+                    stop = last * loop->together < groups ? last * loop->together : groups;
     for (ptrdiff_t g = first * loop->together, end; g < stop; g = end) {
         end = loop->runs ? stop : g + 1;
         loop->body(loop->context, g * per_group, rows < end * per_group ? rows : end * per_group, g);

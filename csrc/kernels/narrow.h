@@ -11,7 +11,8 @@
  * asked for at once, all lines are waited for (65536 x 32: 1.7 ns per logit, by and by 1.3; 16384 x 100: 1.34, 0.93). */
 typedef struct {
     const char *next, *to;
-    ptrdiff_t next_step; /* from class to class */
+    ptrdiff_t next_step;     /* from class to class */
+    ptrdiff_t side, to_side; /* from these rows to the XENT_SIDE behind them */
     int next_lines, to_lines;
     int packed; /* what is next will be copied first: it goes to the second-level cache */
 } side_ahead;
@@ -124,10 +125,10 @@ XENT_INLINE void NAME(add_narrow_once)(REAL *restrict v, ptrdiff_t stride, int c
     }
 }
 
-#define XENT_ADD_NARROW(NAME_, OP, STORED)                                                                     \
-    XENT_NOINLINE void NAME(NAME_)(REAL *v, ptrdiff_t stride, int classes, REAL sigma, const REAL *rounder,    \
-                                   const REAL *floor, side_ahead ahead, double *sum_hi, double *sum_lo) {      \
-        NAME(OP)(v, stride, classes, sigma, rounder, floor, ahead, sum_hi, sum_lo, STORED);                    \
+#define XENT_ADD_NARROW(NAME_, OP, STORED)                                                                   \
+    XENT_NOINLINE void NAME(NAME_)(REAL * v, ptrdiff_t stride, int classes, REAL sigma, const REAL *rounder, \
+                                   const REAL *floor, side_ahead ahead, double *sum_hi, double *sum_lo) {    \
+        NAME(OP)(v, stride, classes, sigma, rounder, floor, ahead, sum_hi, sum_lo, STORED);                  \
     }
 XENT_ADD_NARROW(narrow_terms, add_narrow, 1)
 XENT_ADD_NARROW(narrow_terms_once, add_narrow_once, 1)
@@ -170,19 +171,19 @@ XENT_NOINLINE void NAME(narrow_rests_anew)(const REAL *v, ptrdiff_t stride, int 
     NAME(add_rests)(v, stride, classes, largest, rounder, floor, rest_hi, rest_lo, 0);
 }
 
-/* What close_rows does, of rows whose terms are side by side: XENT_SIDE by `sides` of them. */
-XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const double *sum_hi, const double *sum_lo) {
+/* What close_rows does, of rows whose terms are side by side: XENT_SIDE by `sides` of them, `classes` classes at v, further
+ * on by side_step for each XENT_SIDE. */
+XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const REAL *v, int classes, const double *sum_hi,
+                                      const double *sum_lo) {
     row_batch *b = &w->batch;
     int sharp[XENT_ROWS];
     if (!NAME(close)(w, sides * XENT_SIDE, sum_hi, sum_lo, 1, sharp)) return;
-    for (int i = 0; i < sides; i++) {
+    for (int i = 0; i < sides; i++, v += w->side_step) {
         const int at = i * XENT_SIDE;
         double hi[XENT_SIDE], lo[XENT_SIDE];
         int any = 0, nan = 0;
         for (int r = 0; r < XENT_SIDE; r++) any |= sharp[at + r];
         if (!any) continue;
-        const REAL *v = NAME(columns_of)(w, i);
-        const int classes = (int)w->layout->classes;
         if (w->columns_stored)
             NAME(narrow_rests)(v, w->column_stride, classes, w->largest + at, hi, lo);
         else
@@ -198,41 +199,39 @@ XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const double
     }
 }
 
-/* For the rows of a batch from `at` on; where some were left out, only about there. */
-static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows, int at) {
+/* For the first XENT_SIDE rows of a batch; where some were left out, only about there. */
+static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows) {
     const xent_view *x = w->x;
     if (x->next) /* of the rows that are packed next */
-        return (side_ahead){.next = x->next + (w->first + at - x->first) * (x->next_side / XENT_SIDE),
+        return (side_ahead){.next = x->next + (w->first - x->first) * (x->next_side / XENT_SIDE),
                             .next_step = x->next_class,
+                            .side = x->next_side,
                             .packed = 1,
                             .next_lines = (int)((magnitude(x->next_side) + XENT_LINE - 1) / XENT_LINE)};
-    return (side_ahead){.next = w->x_rows[rows - 1] + (1 + at) * row_step(w->layout, x),
+    const int out_lines = w->out ? w->out_lines : 0;
+    return (side_ahead){.next = w->x_rows[rows - 1] + row_step(w->layout, x),
                         .next_step = w->x_lines * XENT_LINE,
+                        .side = XENT_SIDE * row_step(w->layout, x),
                         .next_lines = w->x_lines,
-                        .to = w->out_lines ? w->out_rows[at] : NULL,
-                        .to_lines = w->out_lines};
+                        .to = out_lines ? w->out_rows[0] : NULL,
+                        .to_side = out_lines ? XENT_SIDE * row_step(w->layout, w->out) : 0,
+                        .to_lines = out_lines};
 }
 
-/* The sums of the rows of a batch, whose terms are then where columns_of says: those of columns, if there is an output. 0
- * where one is far or not finite: then nothing is done. */
-static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
-    const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
-    const REAL sigma = NAME(sigma)(w->room.guard);
-    row_batch *b = &w->batch;
-    REAL most[XENT_ROWS], least[XENT_ROWS];
-    double sum_hi[XENT_ROWS], sum_lo[XENT_ROWS];
+/* Whether one of the maxima of n rows is far, or not finite. */
+XENT_INLINE int NAME(any_far)(const REAL *most, int n) {
     int far = 0;
-    const ptrdiff_t given = w->x->columns;
-    w->column_stride = given ? given : XENT_SIDE, w->columns_stored = !given || w->out;
-    w->in_columns = given ? (REAL *)w->x_rows[0] : w->columns;
-    w->side_step = given ? XENT_SIDE : w->layout->classes * XENT_SIDE;
-    for (int r = rows; r < sides * XENT_SIDE; r++) w->x_rows[r] = w->x_rows[0];
-    for (int i = 0; i < sides && !given; i++) NAME(rows_to_columns)
-    ((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, NAME(columns_of)(w, i));
-    for (int i = 0; i < sides; i++) NAME(narrow_extremes)
-    (NAME(columns_of)(w, i), w->column_stride, classes, most + i * XENT_SIDE, least + i * XENT_SIDE);
-    for (int r = 0; r < sides * XENT_SIDE; r++) far |= !(most[r] <= (REAL)FAR) | !(most[r] >= (REAL)-FAR);
-    if (far) return 0;
+    for (int r = 0; r < n; r++) far |= !(most[r] <= (REAL)FAR) | !(most[r] >= (REAL)-FAR);
+    return far;
+}
+
+/* The sums of `sides` by XENT_SIDE rows to the batch, of `classes` classes at v, given their extremes. */
+static inline void NAME(sum_sides)(NAME(sweeper) * w, int sides, REAL *v, int classes, const REAL *most,
+                                   const REAL *least, side_ahead ahead) {
+    const REAL sigma = NAME(sigma)(w->room.guard);
+    const int once = sizeof(REAL) == 4 && classes <= XENT_LANES;
+    row_batch *b = &w->batch;
+    double sum_hi[XENT_ROWS], sum_lo[XENT_ROWS];
     for (int r = 0; r < sides * XENT_SIDE; r++) {
         const NAME(reduction) by = NAME(reduce_by)(most[r], least[r], w->room, &b->scale[r]);
         w->by_max[r] = most[r], w->by_rounder[r] = by.rounder, w->by_floor[r] = by.floor;
@@ -240,15 +239,35 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     }
     memset(b->far, 0, sizeof b->far);
     for (int r = 0; r < XENT_ROWS; r++) b->kind[r] = ROW_FINITE;
-    const int once = sizeof(REAL) == 4 && classes <= XENT_LANES;
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE;
         (w->columns_stored ? (once ? NAME(narrow_terms_once) : NAME(narrow_terms))
          : once            ? NAME(narrow_sum_once)
-                           : NAME(narrow_sum))(NAME(columns_of)(w, i), w->column_stride, classes, sigma,
-                                               w->by_rounder + at, w->by_floor + at, NAME(side_ahead_of)(w, rows, at),
-                                               sum_hi + at, sum_lo + at);
+                : NAME(narrow_sum))(v + i * w->side_step, w->column_stride, classes, sigma, w->by_rounder + at,
+                                    w->by_floor + at, ahead, sum_hi + at, sum_lo + at);
+        ahead.next += ahead.side, ahead.to += ahead.to_side;
     }
-    NAME(close_narrow)(w, sides, sum_hi, sum_lo);
+    NAME(close_narrow)(w, sides, v, classes, sum_hi, sum_lo);
+}
+
+static int NAME(long_columns_sums)(NAME(sweeper) * w); /* long_columns.h */
+
+/* The sums of the rows of a batch, whose terms are then where columns_of says: those of columns, if there is an output. 0
+ * where one is far or not finite: then nothing is done. */
+static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
+    const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
+    const ptrdiff_t given = w->x->columns;
+    REAL most[XENT_ROWS], least[XENT_ROWS];
+    w->column_stride = given ? given : XENT_SIDE, w->columns_stored = !given || w->out;
+    w->in_columns = given ? (REAL *)w->x_rows[0] : w->columns;
+    w->side_step = given ? XENT_SIDE : w->layout->classes * XENT_SIDE;
+    if (classes > XENT_BLOCK) return NAME(long_columns_sums)(w);
+    for (int r = rows; r < sides * XENT_SIDE; r++) w->x_rows[r] = w->x_rows[0];
+    for (int i = 0; i < sides && !given; i++) NAME(rows_to_columns)
+    ((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, NAME(columns_of)(w, i));
+    for (int i = 0; i < sides; i++) NAME(narrow_extremes)
+    (NAME(columns_of)(w, i), w->column_stride, classes, most + i * XENT_SIDE, least + i * XENT_SIDE);
+    if (NAME(any_far)(most, sides * XENT_SIDE)) return 0;
+    NAME(sum_sides)(w, sides, w->in_columns, classes, most, least, NAME(side_ahead_of)(w, rows));
     return 1;
 }

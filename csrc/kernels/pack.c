@@ -63,9 +63,9 @@ static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_
 /* The scratch that rows are packed into: `stride` numbers from row to row. */
 typedef struct {
     REAL *rows;
-    ptrdiff_t stride, n;
-    int neighbours; /* the rows lie side by side */
-    int past;       /* results go past the cache */
+    ptrdiff_t stride, n, room; /* room: of columns, more rows than n at the end */
+    int neighbours;            /* the rows lie side by side */
+    int past;                  /* results go past the cache */
     void *memory;
 } NAME(pack);
 

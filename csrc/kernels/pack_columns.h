@@ -22,7 +22,8 @@ static int NAME(columns_start)(NAME(pack) * pack, const xent_layout *layout, con
     ptrdiff_t n = XENT_COLUMN_BYTES / (layout->classes * (ptrdiff_t)sizeof(REAL)) / XENT_SIDE * XENT_SIDE;
     n = n > XENT_COLUMN_ROWS ? XENT_COLUMN_ROWS : n < XENT_SIDE ? XENT_SIDE : n;
     pack->n = n < all ? n : all;
-    pack->stride = pack->n + XENT_SIDE + PER_LINE; /* an odd number of lines, as for rows */
+    pack->room = pack->n > XENT_SIDE ? pack->n + XENT_SIDE : XENT_SIDE;
+    pack->stride = pack->n > XENT_SIDE ? pack->room + PER_LINE : XENT_SIDE; /* an odd number of lines, as for rows */
     pack->past = NAME(goes_past)(layout, x, out);
     pack->memory = malloc((size_t)(layout->classes * pack->stride) * sizeof(REAL) + XENT_LINE);
     pack->rows = pack->memory ? (REAL *)(void *)((char *)pack->memory + -(uintptr_t)pack->memory % XENT_LINE) : NULL;
@@ -39,7 +40,7 @@ static ptrdiff_t NAME(columns_at_once)(const NAME(pack) * pack, const xent_layou
         const ptrdiff_t within = (ptrdiff_t)((uintptr_t)row_of(layout, view, first) % XENT_LINE) / size;
         n -= within < n ? within : 0;
     }
-    return last - first <= n + XENT_SIDE / 2 ? last - first : n;
+    return last - first <= n || (last - first <= n + XENT_SIDE / 2 && last - first <= pack->room) ? last - first : n;
 }
 
 /* n numbers each of some lines, as they are. What is not in the pack of a line is asked for some lines before. */

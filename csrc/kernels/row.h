@@ -21,7 +21,8 @@ enum {
     XENT_ROWS = 64,
     XENT_SIDE = 32,
     XENT_NARROW = 128,
-    XENT_COLUMNS = 4096
+    XENT_COLUMNS = 4096,
+    XENT_COLUMN_BLOCKS = XENT_COLUMN_CLASSES / XENT_BLOCK
 };
 /* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; 40,000 x 168 is no
  * faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one. Checks of the C code set both
@@ -135,8 +136,9 @@ typedef struct NAME(sweeper) {
     REAL *in_columns; /* from here on, */
     ptrdiff_t column_stride, side_step; /* so far from class to class, and from XENT_SIDE rows to the next; */
     int columns_stored;                 /* and are their terms, not their logits */
-    row_batch batch;  /* the rows of the last sum_rows */
-    double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS]; /* by which scale_rows is to multiply their terms */
+    block_scale column_blocks[XENT_COLUMN_BLOCKS][XENT_SIDE]; /* what those of each block are relative to */
+    row_batch batch;                                          /* the rows of the last sum_rows */
+    double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];        /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
     ptrdiff_t first, ahead; /* the first of the rows found; how far to look ahead from one of them */
     int streams;            /* results may go past the cache */
@@ -201,7 +203,13 @@ XENT_INLINE look_ahead NAME(ahead_of)(const NAME(sweeper) * w, int r, const REAL
     return (look_ahead){(const char *)x + w->ahead, group, 0};
 }
 
-/* Sum row r of those found; its terms, unscaled, go to its row of the output (NULL: nowhere), their scales to w->blocks. */
+/* Of rows of more than one block: what the terms of a block of row r are relative to. Without columns there is one row. */
+XENT_INLINE block_scale *NAME(scale_of_block)(NAME(sweeper) * w, ptrdiff_t block, int r) {
+    return w->x->columns ? &w->column_blocks[block][r] : &w->blocks[block];
+}
+
+/* Sum row r of those found; its terms, unscaled, go to its row of the output (NULL: nowhere), the scales of its blocks
+ * where scale_of_block says. */
 static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
     char *x_row = w->x_rows[r], *out_row = w->out_rows[r];
     const ptrdiff_t classes = w->layout->classes;
@@ -214,7 +222,8 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
         rowsum block;
         NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], NAME(ahead_of)(w, r, x, start), &block);
         if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
-        if (out_row) w->blocks[b] = (block_scale){block.max, block.scale, block.far};
+        if (out_row && classes > XENT_BLOCK)
+            *NAME(scale_of_block)(w, b, r) = (block_scale){block.max, block.scale, block.far};
         if (start == 0)
             *sum = block;
         else

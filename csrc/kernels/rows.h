@@ -43,16 +43,17 @@ XENT_INLINE ptrdiff_t magnitude(ptrdiff_t n) {
 }
 
 /* Whether rows that follow each other lie side by side, in runs long enough to be packed as columns (pack_columns.h). */
-enum { XENT_COLUMN_RUN = 16 };
+enum { XENT_COLUMN_RUN = 16, XENT_COLUMN_CLASSES = 65536 };
 static inline int lie_side_by_side(const xent_layout *layout, const xent_view *view) {
     const int row = layout->n_batch - 1, last = layout->n_class - 1;
     return !view->direct && row >= 0 && last >= 0 && layout->batch_shape[row] >= XENT_COLUMN_RUN &&
            magnitude(view->batch_stride[row]) < magnitude(view->class_stride[last]);
 }
 
-/* Whether rows are packed as columns: of one block, and where there are results, these too. */
+/* Whether rows are packed as columns; where there are results, these are, too. */
 static inline int by_columns(const xent_layout *layout, const xent_view *x, const xent_view *out) {
-    return layout->classes <= XENT_BLOCK && lie_side_by_side(layout, x) && (!out || lie_side_by_side(layout, out));
+    return layout->classes <= XENT_COLUMN_CLASSES && lie_side_by_side(layout, x) &&
+           (!out || lie_side_by_side(layout, out));
 }
 
 /* Plain rows of `size` bytes a number, `stride` bytes apart, the first of which is row `first` of the batch. */

@@ -61,10 +61,15 @@ XENT_INLINE REAL NAME(scaled_top)(const rowsum *sum, wide d) {
     return NAME(rounded)(NAME(mul)(d, sum->top).hi);
 }
 
-/* Where in e[0..n) the term of the block's largest logit is. */
-static inline ptrdiff_t NAME(place_of_largest)(const REAL *e, ptrdiff_t n, const block_scale *block) {
+/* The term of a block's largest logit, as it is stored. */
+XENT_INLINE REAL NAME(largest_term)(const block_scale *block) {
     REAL hi = 0, lo = 0;
-    const REAL largest = NAME(add_exp)(block->far ? 0 : (REAL)block->max, NAME(rounder)(-block->scale), 1, &hi, &lo);
+    return NAME(add_exp)(block->far ? 0 : (REAL)block->max, NAME(rounder)(-block->scale), 1, &hi, &lo);
+}
+
+/* Where in e[0..n) it is. */
+static inline ptrdiff_t NAME(place_of_largest)(const REAL *e, ptrdiff_t n, const block_scale *block) {
+    const REAL largest = NAME(largest_term)(block);
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES) {
         const ptrdiff_t at = i + XENT_LANES <= n ? i : n < XENT_LANES ? 0 : n - XENT_LANES;
         int found = 0;
@@ -91,7 +96,7 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
             for (ptrdiff_t c = 0; c < n; c++)
                 e[c] = NAME(columns_of)(w, r / XENT_SIDE)[c * w->column_stride + r % XENT_SIDE];
         const block_scale whole_row = {sum->max, sum->scale, sum->far};
-        const block_scale *block = classes <= XENT_BLOCK ? &whole_row : &w->blocks[b];
+        const block_scale *block = classes <= XENT_BLOCK ? &whole_row : NAME(scale_of_block)(w, b, r);
         const ptrdiff_t likely =
             NAME(is_likely)(sum) && block->max == sum->max ? NAME(place_of_largest)(e, n, block) : -1;
         const wide there = block->scale == sum->scale ? d : wide_scale(d, block->scale - sum->scale);
@@ -197,20 +202,27 @@ XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *
     *known->sums = sums;
 }
 
+#include "long_columns.h"
+
+/* The results of a batch of columns, in their places. */
+static inline void NAME(put_columns)(NAME(sweeper) * w, int rows, const known_results *known) {
+    if (w->layout->classes > XENT_BLOCK)
+        NAME(long_columns_scale)(w);
+    else
+        NAME(narrow_scale)(w, rows, NULL);
+    if (known) NAME(put_labels)(known, rows, (REAL *const *)w->out_rows, w->out->columns);
+}
+
 /* The results of a batch whose rows are side by side. Of large results, rows that follow each other are put together
  * first, then stored past the cache as one. */
 static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const known_results *known) {
     const ptrdiff_t classes = w->layout->classes, size = classes * (ptrdiff_t)sizeof(REAL);
-    if (w->out->columns) {
-        NAME(narrow_scale)(w, rows, NULL);
-        if (known) NAME(put_labels)(known, rows, (REAL *const *)w->out_rows, w->out->columns);
-        return;
-    }
     int together = w->streams;
     for (int r = 1; r < rows && together; r++) together = w->out_rows[r] - w->out_rows[r - 1] == size;
     REAL *first = (REAL *)w->out_rows[0], *to[XENT_ROWS];
     REAL *start = w->kept + (uintptr_t)first % XENT_LINE / sizeof(REAL);
-    for (int r = 0; r < rows; r++) to[r] = together ? start + r * classes : (REAL *)w->out_rows[r];
+    to[0] = together ? start : first; /* there is a row, which gcc does not see */
+    for (int r = 1; r < rows; r++) to[r] = together ? start + r * classes : (REAL *)w->out_rows[r];
     NAME(narrow_scale)(w, rows, to);
     if (known) NAME(put_labels)(known, rows, to, 1);
     if (together) stream_out(first, start, rows * size);
@@ -223,11 +235,11 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_res
     const ptrdiff_t classes = w->layout->classes;
     const int in_place = w->out->data == w->x->data && rows > 1 && !w->x->next;
     if (w->side_by_side && b->ordinary) {
-        int together = 1;
+        int together = classes <= XENT_BLOCK || NAME(long_columns_plain)(w, rows);
         for (int r = 0, padded = padded_rows(rows); r < padded; r++)
             together &= (r >= rows) | NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
         if (together) {
-            NAME(put_narrow)(w, rows, known);
+            (w->out->columns ? NAME(put_columns) : NAME(put_narrow))(w, rows, known);
             return;
         }
     }

@@ -82,9 +82,9 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
         if (a->x->columns && w.side_by_side && w.batch.ordinary) {
-            for (int r = 0; r < n; r += XENT_SIDE)
-                NAME(side_logs)
-            (NAME(columns_of)(&w, r / XENT_SIDE), w.column_stride, a->layout->classes, w.batch.max + r, w.batch.log_s + r);
+            for (int r = 0; r < n; r += XENT_SIDE) NAME(side_logs)
+            (NAME(columns_of)(&w, r / XENT_SIDE), w.column_stride, a->layout->classes, w.batch.max + r,
+             w.batch.log_s + r);
             continue;
         }
         rows_of(a->layout, a->out, first, n, out_rows);
