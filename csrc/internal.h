@@ -23,9 +23,9 @@ typedef struct {
     ptrdiff_t columns;
     ptrdiff_t batch_stride[XENT_MAX_DIMS], class_stride[XENT_MAX_DIMS];
     /* Of packed rows: while lanes g of row first + r are summed, next + (r / pairs) next_row + r % pairs lines by two + g
-     * next_step is to be asked for. */
+     * next_step is to be asked for, and as much again next_more bytes further. */
     const char *next;
-    ptrdiff_t first, pairs, next_row, next_step;
+    ptrdiff_t first, pairs, next_row, next_step, next_more;
     /* Of rows that lay side by side, while 32 of them are worked on: of each class, next_class bytes after the one before,
      * as many bytes as 32 rows have; 0: nothing. */
     ptrdiff_t next_class, next_side;

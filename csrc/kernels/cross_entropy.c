@@ -16,7 +16,8 @@ typedef struct {
     ptrdiff_t row[XENT_ROWS];
     int64_t y[XENT_ROWS];
     int n;
-    char ignored[XENT_ROWS]; /* of rows packed as columns, which are taken all */
+    int some_ignored; /* of rows packed as columns, which are taken all: these are */
+    char ignored[XENT_ROWS];
 } counted_rows;
 
 /* The sums of rows first .. last - 1, of `group` and those behind it. A call may begin within a group, where the one before
@@ -45,18 +46,17 @@ static ptrdiff_t NAME(next_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptr
                                  counted_rows *c) {
     const xent_cross_entropy_problem *p = a->problem;
     const int weighs = p->sample_weight.data && !a->lse_rows; /* an lse is wanted of rows that weigh nothing, too */
-    const int all = w->x->columns || (!p->has_ignore && !weighs);
-    c->n = 0;
-    if (all) {
+    c->n = c->some_ignored = 0;
+    if (w->x->columns || (!p->has_ignore && !weighs)) {
         c->n = last - first < most ? (int)(last - first) : most;
         labels_at(&p->labels, first, c->n, c->y);
-        for (int r = 0; r < c->n; r++) {
-            c->row[r] = first + r, c->ignored[r] = p->has_ignore && c->y[r] == p->ignore;
+        for (int r = 0; r < c->n; r++) c->row[r] = first + r;
+        for (int r = 0; r < c->n && p->has_ignore; r++) {
+            c->some_ignored |= c->ignored[r] = c->y[r] == p->ignore;
             c->y[r] = c->ignored[r] ? 0 : c->y[r];
         }
         return first + c->n;
     }
-    memset(c->ignored, 0, sizeof c->ignored);
     while (first < last && c->n < most) {
         int64_t y[XENT_ROWS];
         const int some = most < XENT_ROWS / 2 ? 2 * most : XENT_ROWS;
@@ -156,7 +156,7 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         NAME(sum_found)(&w, c.n);
         if (!in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* now that their rows are in the cache */
         NAME(label_rows)(&w, &k, c.n, p->z_loss);
-        for (int r = 0; r < c.n; r++)
+        for (int r = 0; r < c.n && c.some_ignored; r++)
             if (c.ignored[r]) weight[r] = k.lse[r] = 0.0;
         const int none = NAME(put_losses)(a, c.row, c.n, weight, &k);
         if (a->grad) NAME(scale_rows)(&w, c.n, &known);

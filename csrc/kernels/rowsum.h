@@ -38,10 +38,11 @@ typedef struct {
     int far; /* some block was far */
 } rowsum;
 
-/* What is to be asked for while a row is summed: `at`, then `step` bytes further for each group of lanes. */
+/* What is to be asked for while a row is summed: the lines of a group of lanes from `at` on, then `step` bytes further for
+ * each group; of what is to be packed next, as many again from at + more on. */
 typedef struct {
     const char *at;
-    ptrdiff_t step;
+    ptrdiff_t step, more;
     int packed;
 } look_ahead;
 
@@ -145,13 +146,14 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
  * be stored to. */
 #define SWEEP_GROUP                                                                                  \
     for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) {                            \
-        if (mode == SUM_PACKED || mode == SUM_PACKED_IN_PLACE)                                       \
+        if (mode == SUM_PACKED || mode == SUM_PACKED_IN_PLACE) {                                     \
             __builtin_prefetch(ahead + l * (int)sizeof(REAL), 0, 2);                                 \
-        else                                                                                         \
+            __builtin_prefetch(ahead + look.more + l * (int)sizeof(REAL), 0, 2);                     \
+        } else                                                                                       \
             __builtin_prefetch(ahead + l * (int)sizeof(REAL), 0);                                    \
         if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1); \
     }                                                                                                \
-    ahead += ahead_step;                                                                             \
+    ahead += look.step;                                                                              \
     for (int l = 0; l < XENT_LANES; l++) {                                                           \
         REAL v = mode >= SUM_IN_PLACE ? e[i + l] : x[i + l];                                         \
         if (clamp) v = v < floor ? floor : v; /* a NaN stays */                                      \
@@ -192,7 +194,8 @@ XENT_INLINE void NAME(put_tail)(const REAL *term, REAL left, REAL *hi, REAL *lo,
 XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t n, REAL rounder, REAL sigma,
                              REAL floor, int mode, int clamp, NAME(lanes) *restrict out, int scale,
                              const REAL *restrict terms, REAL *restrict to, REAL d_hi, REAL d_lo, ptrdiff_t scaled_n,
-                             const char *ahead, ptrdiff_t ahead_step) {
+                             look_ahead look) {
+    const char *ahead = look.at;
     const REAL *from = mode >= SUM_IN_PLACE ? e : x;
     REAL hi[XENT_LANES],
         lo[XENT_LANES]; /* local arrays: compilers keep these in registers, but gcc not in a loop with stream_line */
@@ -266,7 +269,7 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
                                    NAME(lanes) * out, look_ahead look, const NAME(scaling) * s) {                \
         NAME(sweep)                                                                                              \
         (x, e, n, rounder, sigma, floor, MODE, CLAMP, out, SCALE, SCALE ? s->terms : NULL, SCALE ? s->to : NULL, \
-         SCALE ? s->hi : 0, SCALE ? s->lo : 0, SCALE ? s->n : 0, look.at, look.step);                            \
+         SCALE ? s->hi : 0, SCALE ? s->lo : 0, SCALE ? s->n : 0, look);                                          \
     }
 SWEEP(sweep_sum, SUM_ONLY, 0, 0)
 SWEEP(sweep_sum_clamped, SUM_ONLY, 1, 0)
