@@ -1,0 +1,157 @@
+"""Rows that lie side by side in memory, packed as columns (csrc/kernels/pack_columns.h): the bits of contiguous rows, for
+every way in which packs can be cut, batches be mixed and rows be special."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import xent
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def at_offset(a, elements):
+    """The same numbers, that many elements behind the beginning of a line."""
+    room = np.zeros(a.size + 32, a.dtype)
+    start = -room.ctypes.data % 64 // a.itemsize + elements
+    out = room[start : start + a.size].reshape(a.shape)
+    out[...] = a
+    return out
+
+
+def logits(rows, classes, dtype, seed=0):
+    return np.random.default_rng(seed).normal(0, 3, (rows, classes)).astype(dtype)
+
+
+def special(z):
+    """Some rows that need more than a batch of ordinary ones, far apart and beside each other."""
+    rows = len(z)
+    z[3 % rows, -1] = np.nan
+    z[40 % rows, 0] = np.inf
+    z[41 % rows] = -np.inf
+    z[70 % rows] += 1e5
+    z[71 % rows, 1:] = -200.0  # results vanish
+    z[100 % rows, 0] = 90.0  # p is nearly 1
+    z[101 % rows, -1] = 20.0
+    z[130 % rows, : z.shape[1] // 2] = -np.inf
+    return z
+
+
+def same(a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.dtype == b.dtype
+    assert a.shape == b.shape
+    np.testing.assert_array_equal(
+        np.ascontiguousarray(a).view(f"u{a.itemsize}"), np.ascontiguousarray(b).view(f"u{b.itemsize}")
+    )
+
+
+def check_all(z, y, offset=0, **options):
+    """z (rows, classes): everything, class axis first, against contiguous rows."""
+    turned = at_offset(np.ascontiguousarray(z.T), offset)
+    loss, grad, lse = xent.cross_entropy_with_grad(z, y, return_lse=True, **options)
+    out = at_offset(np.full(turned.shape, 7, z.dtype), offset)
+    given = xent.cross_entropy_with_grad(turned, y, axis=0, return_lse=True, out=out, **options)
+    same(given[0], loss)
+    same(out.T, grad)
+    same(given[2], lse)
+    same(xent.cross_entropy(turned, y, axis=0, **options), loss)
+    own = at_offset(turned, offset)
+    xent.cross_entropy_with_grad(own, y, axis=0, out=own, **options)
+    same(own.T, grad)
+    same(xent.logsumexp(turned, axis=0), xent.logsumexp(z, axis=-1))
+    same(xent.softmax(turned, axis=0).T, xent.softmax(z, axis=-1))
+    same(xent.log_softmax(turned, axis=0).T, xent.log_softmax(z, axis=-1))
+
+
+@pytest.mark.parametrize("rows", [16, 31, 33, 64, 100, 255, 257, 273, 700])
+@pytest.mark.parametrize("classes", [2, 31, 65, 129])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_packs(tier, dtype, classes, rows):
+    y = np.random.default_rng(1).integers(0, classes, rows)
+    for z in (logits(rows, classes, dtype), special(logits(rows, classes, dtype))):
+        check_all(z, y, offset=rows % 16)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4, 15])
+def test_where_lines_begin(tier, offset, threads):
+    """A pack ends where a line of the result does: in the middle of a group whose losses are added up."""
+    z, y = logits(1500, 300, "f4"), np.random.default_rng(1).integers(0, 300, 1500)
+    for n in (1, 2, 3):
+        xent.set_num_threads(n)
+        check_all(z, y, offset, reduction="sum")
+
+
+@pytest.mark.parametrize("classes", [4096, 4097, 8192, 12300])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_several_blocks(tier, dtype, classes):
+    z, y = logits(70, classes, dtype), np.random.default_rng(1).integers(0, classes, 70)
+    z[5, 4000:] -= 30.0  # blocks of other scales
+    z[6, :4090] -= 300.0
+    z[7, -1] = 60.0  # p is nearly 1, in the last block
+    z[8, 0] = 12.0
+    check_all(z, y)
+    check_all(special(z.copy()), y)
+    far = z.copy()
+    far[9, -1] = 70000.0
+    check_all(far, y)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("classes", [3, 200])
+def test_rows_that_do_not_count(tier, classes, dtype):
+    """Among columns they are taken with the others; what they hold makes no difference, nor does their number."""
+    rng = np.random.default_rng(2)
+    z, y = logits(300, classes, dtype), rng.integers(0, classes, 300)
+    y[rng.random(300) < 0.3] = -1
+    y[64:128] = -1
+    weight = rng.random(300)
+    weight[::7] = 0.0
+    for options in (
+        {"ignore_index": -1},
+        {"ignore_index": -1, "reduction": "none"},
+        {"ignore_index": -1, "sample_weight": weight, "z_loss": 0.1},
+        {"ignore_index": -1, "class_weight": rng.random(classes)},
+        {"ignore_index": -1, "normalizer": 3.0},
+    ):
+        check_all(z, y, **options)
+    check_all(z, np.full(300, -1), ignore_index=-1)
+    hidden = z.copy()
+    hidden[y == -1] = np.nan
+    turned = np.ascontiguousarray(hidden.T)
+    loss, grad = xent.cross_entropy_with_grad(turned, y, axis=0, ignore_index=-1)
+    same(loss, xent.cross_entropy(z, y, ignore_index=-1))
+    assert not grad[:, y == -1].any()
+
+
+@pytest.mark.parametrize("classes", [10, 500])
+def test_past_the_cache(tier, classes):
+    """Results of 16 MiB and more, which are stored by whole lines where these begin within rows or not."""
+    rows = (1 << 22) // classes + 77
+    z, y = logits(rows, classes, "f4"), np.random.default_rng(1).integers(0, classes, rows)
+    _, grad = xent.cross_entropy_with_grad(z, y)
+    for offset in (0, 4):
+        turned = at_offset(np.ascontiguousarray(z.T), offset)
+        out = at_offset(np.zeros(turned.shape, "f4"), offset)
+        xent.cross_entropy_with_grad(turned, y, axis=0, out=out)
+        same(out.T, grad)
+
+
+def test_results_in_another_layout(tier):
+    z, y = logits(90, 40, "f4"), np.random.default_rng(1).integers(0, 40, 90)
+    _, grad = xent.cross_entropy_with_grad(z, y)
+    for a, out in itertools.product((z, np.asfortranarray(z)), (np.empty_like(z), np.asfortranarray(z))):
+        xent.cross_entropy_with_grad(a, y, out=out)
+        same(out, grad)
+        same(xent.softmax(a, axis=1, out=out), xent.softmax(z, axis=1))
+        same(xent.log_softmax(a, axis=1, out=out), xent.log_softmax(z, axis=1))
+
+
+def test_axes_that_do_not_merge(tier):
+    """Several class axes and several batch axes, each with gaps."""
+    a = np.random.default_rng(3).normal(size=(3, 5, 8, 4, 36)).astype("f4")[:, ::2, :, ::2, 2:34:1]
+    plain = np.ascontiguousarray(np.moveaxis(a, (1, 3), (-2, -1)))
+    same(xent.logsumexp(a, axis=(1, 3)), xent.logsumexp(plain, axis=(-2, -1)))
+    same(np.moveaxis(xent.softmax(a, axis=(1, 3)), (1, 3), (-2, -1)), xent.softmax(plain, axis=(-2, -1)))
+    same(np.moveaxis(xent.log_softmax(a, axis=(1, 3)), (1, 3), (-2, -1)), xent.log_softmax(plain, axis=(-2, -1)))
