@@ -1,5 +1,5 @@
-"""Rows that lie side by side in memory, packed as columns (csrc/kernels/pack_columns.h): the bits of contiguous rows, for
-every way in which packs can be cut, batches be mixed and rows be special."""
+"""Rows that lie side by side in memory, packed as columns (csrc/kernels/pack_columns.h): the bits of contiguous rows, however
+packs are cut, batches mixed, and whatever is special in rows."""
 
 import itertools
 

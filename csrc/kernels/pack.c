@@ -1,7 +1,8 @@
 /* Rows that cannot be worked on where they are: another axis than the last, any strides, another byte order, float16 and
  * bfloat16. Some of them at a time are packed into a scratch of the thread's own, as plain rows; the kernel works there,
  * in place, as it would on any rows; what it leaves is put where it belongs, large results past the cache. So each number
- * is read and written once, by whole lines where rows are neighbours: squares are turned by shuffles on the way.
+ * is read and written once, by whole lines where rows are neighbours: squares are turned by shuffles on the way, unless the
+ * kernel takes neighbours as they lie (pack_columns.h).
  */
 #ifndef REAL
 #define KERNEL_FILE "pack.c"
