@@ -18,8 +18,8 @@ typedef struct {
     xent_type type;
     int swapped;
     int direct; /* classes lie side by side, aligned, in native order: C may use a plain pointer */
-    /* Rows lie side by side, so many elements from class to class, as many rows as go into XENT_SIDE without a rest: packed
-     * ones (pack.c), of one block; 0: they do not. */
+    /* Rows that are packed as columns (pack_columns.h) lie side by side, with so many elements from class to class, and
+     * behind the last there is room up to a multiple of 32; 0: others. */
     ptrdiff_t columns;
     ptrdiff_t batch_stride[XENT_MAX_DIMS], class_stride[XENT_MAX_DIMS];
     /* Of packed rows: while lanes g of row first + r are summed, next + (r / pairs) next_row + r % pairs lines by two + g

@@ -1,5 +1,5 @@
-"""Rows that lie side by side in memory, packed as columns (csrc/kernels/pack_columns.h): the bits of contiguous rows, however
-packs are cut, batches mixed, and whatever is special in rows."""
+"""Rows that lie side by side in memory, packed as columns (csrc/kernels/pack_columns.h): the bits of contiguous rows,
+however packs are cut, batches mixed, and whatever is special in rows."""
 
 import itertools
 
@@ -96,6 +96,32 @@ def test_several_blocks(tier, dtype, classes):
     far = z.copy()
     far[9, -1] = 70000.0
     check_all(far, y)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_as_many_blocks_as_there_may_be(tier, dtype):
+    classes = 262144 // np.dtype(dtype).itemsize
+    z, y = logits(37, classes, dtype), np.random.default_rng(1).integers(0, classes, 37)
+    z[np.arange(37), np.arange(37) * (classes // 37)] = np.linspace(0.0, 40.0, 37)
+    check_all(z, y)
+
+
+@pytest.mark.parametrize("classes", [20, 300, 5000])
+def test_factors_and_ties(tier, classes):
+    """Factors of either sign, 0, and such that results vanish; two largest logits alike, so that p is about 1/2."""
+    rows = 200
+    z, y = logits(rows, classes, "f4"), np.random.default_rng(1).integers(0, classes, rows)
+    z[::3, 1] = z[::3, classes - 2] = 30.0
+    z[1::6, 1] = np.nextafter(z[1::6, classes - 2], np.float32(np.inf))
+    grad_loss = np.tile([-1.0, 0.0, -0.0, 1e-40, -1e-30, 1e30, 2.5, 1e-12], rows // 8)
+    turned = np.ascontiguousarray(z.T)
+    for options in ({}, {"z_loss": 0.01}):
+        plain = xent.cross_entropy_grad(z, y, grad_loss, reduction="none", **options)
+        same(xent.cross_entropy_grad(turned, y, grad_loss, axis=0, reduction="none", **options).T, plain)
+    huge = z.copy()
+    huge[60:70, 0] = 3e38  # losses whose sum is infinite, in groups that two packs share
+    for reduction in ("sum", "mean"):
+        check_all(huge, y, offset=5, reduction=reduction)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

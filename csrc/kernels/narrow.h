@@ -1,7 +1,7 @@
 /* Rows side by side, XENT_SIDE of them as columns: element r of every vector belongs to row r, and class c takes the part
  * of lane c % XENT_LANES, so that all is as row.h has it, bit for bit. What is done once a row is done for all rows of a
- * batch. So are taken rows of up to XENT_NARROW classes, turned for it, and rows of one block at most that are packed as
- * columns (pack.c). Included once per dtype, in row.h. */
+ * batch. So are taken rows of up to XENT_NARROW classes, turned for it, and the blocks of rows that are packed as columns
+ * (pack_columns.h). Included once per dtype, in row.h. */
 #include "transpose.h"
 
 #ifndef XENT_NARROW_H

@@ -190,7 +190,8 @@ static xent_view NAME(view_of_pack)(const NAME(pack) * pack, const xent_layout *
         view.next_class = step, view.next_side = XENT_SIDE * magnitude(row);
     } else {
         view.next_step = step * XENT_LANES, view.next_row = row;
-        view.next_more = magnitude(view.next_step) / 2; /* a group of every second class spans four lines */
+        if (magnitude(view.next_step) > 2 * XENT_LINE) /* as that of every second class, which spans four lines */
+            view.next_more = magnitude(view.next_step) / 2;
         if (step < 0) view.next += step * (XENT_LANES - 1);
     }
     return view;

@@ -116,7 +116,7 @@ static xent_view NAME(view_of_columns)(const NAME(pack) * pack, const xent_layou
     const ptrdiff_t size = (ptrdiff_t)sizeof(REAL), step = from->batch_stride[layout->n_batch - 1];
     xent_view view = plain_rows(layout, pack->rows, NAME(own_type), pack->stride * size, size, first);
     view.direct = 0, view.columns = pack->stride, view.first = first, view.pairs = 1;
-    if (first + n < last) {
+    if (first + n < last && magnitude(step) <= XENT_LINE) { /* else hardly anything of a line is theirs */
         view.next = row_of(layout, from, first + n) + (step < 0 ? step * (XENT_SIDE - 1) : 0);
         view.next_class = from->class_stride[layout->n_class - 1], view.next_side = XENT_SIDE * step;
     }

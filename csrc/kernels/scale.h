@@ -233,7 +233,7 @@ static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const known_res
 static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known) {
     const row_batch *b = &w->batch;
     const ptrdiff_t classes = w->layout->classes;
-    const int in_place = w->out->data == w->x->data && rows > 1 && !w->x->next;
+    const int in_place = w->out->data == w->x->data && rows > 1 && !w->x->next && !w->x->columns;
     if (w->side_by_side && b->ordinary) {
         int together = classes <= XENT_BLOCK || NAME(long_columns_plain)(w, rows);
         for (int r = 0, padded = padded_rows(rows); r < padded; r++)
