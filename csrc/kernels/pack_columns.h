@@ -83,7 +83,7 @@ static void NAME(move_columns)(const xent_layout *layout, const xent_view *view,
     const ptrdiff_t inner = layout->class_shape[layout->n_class - 1], step = view->class_stride[layout->n_class - 1];
     const ptrdiff_t padded = (n + XENT_SIDE - 1) / XENT_SIDE * XENT_SIDE;
     const int plain = view->type == NAME(own_type) && !view->swapped;
-    for (ptrdiff_t c = 0; c < layout->classes && in && n < padded; c++) /* whatever is computed there */
+    for (ptrdiff_t c = 0; c < layout->classes && in && n < padded; c++) /* not read as far or NaN */
         memset(pack->rows + c * pack->stride + n, 0, (size_t)(padded - n) * sizeof(REAL));
     for (ptrdiff_t at = 0; at < n;) {
         const row_run run = run_at(layout, view, first + at, n - at);
