@@ -1,6 +1,7 @@
 /* A small pool of threads of our own.
  *
- * Workers are made at first need and then wait on a condition variable; the caller takes part in its loop. One loop runs
+ * Workers are made at first need and then wait, busily for a moment, then on a condition variable; the caller takes part in
+ * its loop. One loop runs
  * at a time: a second caller finds the pool busy and computes alone, so callers never wait for each other and cannot
  * deadlock. After fork only the forking thread exists in the child: the child starts with an empty pool and fresh locks,
  * and makes workers of its own.
@@ -12,6 +13,7 @@
 #endif
 #include "parallel.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "xent.h"
@@ -49,18 +51,32 @@ typedef pthread_cond_t signal_t;
  * thread that starts late or shares its core does less. No result depends on it: sums are kept per group of rows. */
 enum { CHUNKS_PER_THREAD = 8 };
 
+/* A thread that waits for another looks so many times before it sleeps, some 10 to 40 us: to be woken takes as long, and a
+ * loss is two loops, over its targets and over its rows. Two threads, loss and gradient, ns per logit with 0, 300, 1000, 4000
+ * looks: 1000 x 1000 0.31, 0.29, 0.265, 0.275; 16384 x 10 1.65, 1.27, 1.23, 1.27; 65536 x 10 1.24, 1.22, 1.18, 1.18. */
+enum { LOOKS = 1000 };
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#define pause_briefly() _mm_pause()
+#elif defined(__aarch64__)
+#define pause_briefly() __asm__ volatile("isb")
+#else
+#define pause_briefly() ((void)0)
+#endif
+
 enum { MAX_THREADS = 256, MAX_WORKERS = MAX_THREADS - 1 };
 
 typedef struct {
     lock_t busy;  /* held by the caller whose loop is running */
-    lock_t guard; /* of everything below */
+    lock_t guard; /* of everything below; `ticket` and `left` are looked at without it, too */
     signal_t start, done;
-    int workers;            /* threads made */
-    unsigned ticket;        /* number of the loop; a worker that sees a new one may take part in it */
-    int threads;            /* that may take part, the caller included */
-    int apart;              /* calls between whose loops other threads wait busily */
-    int kept_from;          /* the CPU that workers are kept from, + 1; 0: none */
-    int chunks, next, left; /* of the loop: how many, the next to be taken, those not yet done */
+    int workers;        /* threads made */
+    atomic_uint ticket; /* number of the loop; a worker that sees a new one may take part in it */
+    int threads;        /* that may take part, the caller included */
+    int apart;          /* calls between whose loops other threads wait busily */
+    int kept_from;      /* the CPU that workers are kept from, + 1; 0: none */
+    int chunks, next;   /* of the loop: how many, the next to be taken */
+    atomic_int left;    /* those not yet done */
     ptrdiff_t n;
     void (*body)(void *, ptrdiff_t, ptrdiff_t);
     void *context;
@@ -94,11 +110,13 @@ static void work(void) {
 static WORKER_RESULT worker(void *argument) {
     const int me = (int)(intptr_t)argument; /* from 1 */
     unsigned seen = 0;
-    lock(&pool.guard);
     for (;;) {
+        for (int i = 0; i < LOOKS && pool.ticket == seen; i++) pause_briefly();
+        lock(&pool.guard);
         while (pool.ticket == seen) wait_for(&pool.start, &pool.guard);
         seen = pool.ticket;
         if (me < pool.threads) work();
+        unlock(&pool.guard);
     }
     return 0;
 }
@@ -183,11 +201,15 @@ void xent_parallel_for(ptrdiff_t n, int threads, void (*body)(void *, ptrdiff_t,
     if (threads > pool.workers + 1) threads = pool.workers + 1;
     keep_workers_from(pool.apart ? this_cpu() : 0);
     pool.n = n, pool.body = body, pool.context = context, pool.threads = threads;
-    pool.chunks = pool.left = n < CHUNKS_PER_THREAD * threads ? (int)n : CHUNKS_PER_THREAD * threads;
+    pool.chunks = n < CHUNKS_PER_THREAD * threads ? (int)n : CHUNKS_PER_THREAD * threads;
+    pool.left = pool.chunks;
     pool.next = 0;
     pool.ticket++;
     wake_all(&pool.start);
     work();
+    unlock(&pool.guard);
+    for (int i = 0; i < LOOKS && pool.left > 0; i++) pause_briefly();
+    lock(&pool.guard);
     while (pool.left > 0) wait_for(&pool.done, &pool.guard);
     unlock(&pool.guard);
     unlock(&pool.busy);
