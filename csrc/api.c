@@ -101,19 +101,33 @@ typedef struct {
     group_check *groups;
 } check_context;
 
-/* Whether all labels of these rows count, once each, and are in range: then `count` is their number. */
-static int labels_in_range(const xent_cross_entropy_problem *p, ptrdiff_t first, ptrdiff_t last, ptrdiff_t classes,
-                           double *count) {
-    int64_t y[64];
+/* Labels that count once each, of which nothing is to be known but whether all are in range. */
+typedef struct {
+    const xent_cross_entropy_problem *problem;
+    ptrdiff_t classes;
+    atomic_int outside;
+} range_check;
+
+static void check_range(void *context, ptrdiff_t first, ptrdiff_t last) {
+    enum { AT_ONCE = 512 };
+    range_check *c = context;
+    int64_t y[AT_ONCE];
     uint64_t outside = 0;
-    if (p->class_weight.data || p->sample_weight.data || p->has_ignore) return 0;
-    for (ptrdiff_t start = first; start < last; start += 64) {
-        const ptrdiff_t n = last - start < 64 ? last - start : 64;
-        labels_at(&p->labels, start, n, y);
-        for (ptrdiff_t i = 0; i < n; i++) outside |= (uint64_t)y[i] >= (uint64_t)classes;
+    for (ptrdiff_t start = first; start < last; start += AT_ONCE) {
+        const ptrdiff_t n = last - start < AT_ONCE ? last - start : AT_ONCE;
+        const int64_t *labels = labels_at(&c->problem->labels, start, n, y);
+        for (ptrdiff_t i = 0; i < n; i++) outside |= (uint64_t)labels[i] >= (uint64_t)c->classes;
     }
-    *count = (double)(last - first);
-    return !outside;
+    if (outside) c->outside = 1;
+}
+
+/* Whether the targets are such labels, all of them in range. */
+static int all_in_range(const check_context *c) {
+    const xent_cross_entropy_problem *p = c->problem;
+    if (c->probabilities || p->class_weight.data || p->sample_weight.data || p->has_ignore) return 0;
+    range_check check = {.problem = p, .classes = c->layout->classes};
+    xent_parallel_for(c->layout->rows, threads_for(c->layout), check_range, &check);
+    return !check.outside;
 }
 
 static void check_labels(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
@@ -121,7 +135,6 @@ static void check_labels(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff
     const xent_cross_entropy_problem *p = c->problem;
     group_check *check = &c->groups[group];
     *check = (group_check){.first_bad = -1};
-    if (labels_in_range(p, first, last, c->layout->classes, &check->weight[0])) return;
     for (ptrdiff_t row = first; row < last; row++) {
         int large;
         const int64_t y = label_at(&p->labels, row, &large);
@@ -168,10 +181,11 @@ static xent_status check_targets(check_context *c, double *weight, xent_fault *f
     group_check few[GROUPS_ON_STACK];
     const ptrdiff_t groups = groups_of(c->layout);
     double sum[2] = {0.0, 0.0};
+    *fault = (xent_fault){.row = -1}, *weight = (double)c->layout->rows;
+    if (all_in_range(c)) return XENT_OK;
     c->groups = groups <= GROUPS_ON_STACK ? few : malloc((size_t)groups * sizeof *few);
     if (!c->groups) return XENT_NO_MEMORY;
     run_groups(c->layout, 0, 1, c->probabilities ? check_probabilities : check_labels, c);
-    *fault = (xent_fault){.row = -1};
     for (ptrdiff_t g = 0; g < groups; g++) {
         add_exactly(sum, c->groups[g].weight[0], c->groups[g].weight[1]);
         if (c->groups[g].bad && fault->row < 0) fault->row = c->groups[g].first_bad;

@@ -14,11 +14,17 @@
 /* Rows of a batch, in their order, and their labels. */
 typedef struct {
     ptrdiff_t row[XENT_ROWS];
-    int64_t y[XENT_ROWS];
+    const int64_t *y; /* in the caller's array, or copied */
+    int64_t copied[XENT_ROWS];
     int n;
     int some_ignored; /* of rows packed as columns, which are taken all: these are */
     char ignored[XENT_ROWS];
 } counted_rows;
+
+/* One weight and one factor for all rows. */
+XENT_INLINE int weigh_alike(const xent_cross_entropy_problem *p) {
+    return (!p->sample_weight.data || !p->sample_weight.stride) && (!p->grad_loss.data || !p->grad_loss.stride);
+}
 
 /* The sums of rows first .. last - 1, of `group` and those behind it. A call may begin within a group, where the one before
  * it on the same thread ended. */
@@ -49,24 +55,26 @@ static ptrdiff_t NAME(next_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptr
     c->n = c->some_ignored = 0;
     if (w->x->columns || (!p->has_ignore && !weighs)) {
         c->n = last - first < most ? (int)(last - first) : most;
-        labels_at(&p->labels, first, c->n, c->y);
+        c->y = labels_at(&p->labels, first, c->n, c->copied);
         for (int r = 0; r < c->n; r++) c->row[r] = first + r;
         for (int r = 0; r < c->n && p->has_ignore; r++) {
             c->some_ignored |= c->ignored[r] = c->y[r] == p->ignore;
-            c->y[r] = c->ignored[r] ? 0 : c->y[r];
+            c->copied[r] = c->ignored[r] ? 0 : c->y[r];
         }
+        c->y = p->has_ignore ? c->copied : c->y;
         return first + c->n;
     }
+    c->y = c->copied;
     while (first < last && c->n < most) {
         int64_t y[XENT_ROWS];
         const int some = most < XENT_ROWS / 2 ? 2 * most : XENT_ROWS;
         const int n = last - first < some ? (int)(last - first) : some;
-        labels_at(&p->labels, first, n, y);
+        const int64_t *labels = labels_at(&p->labels, first, n, y);
         for (int i = 0; i < n && c->n < most; i++, first++)
-            if ((p->has_ignore && y[i] == p->ignore) || (weighs && entry(&p->sample_weight, first, 1.0) == 0.0))
+            if ((p->has_ignore && labels[i] == p->ignore) || (weighs && entry(&p->sample_weight, first, 1.0) == 0.0))
                 NAME(put_ignored)(a, w, first);
             else
-                c->row[c->n] = first, c->y[c->n++] = y[i];
+                c->row[c->n] = first, c->copied[c->n++] = labels[i];
     }
     return first;
 }
@@ -74,9 +82,7 @@ static ptrdiff_t NAME(next_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptr
 /* What the rows count for: target mass, weight, factor of the gradient. How often the terms are counted at most. */
 static double NAME(read_weights)(const xent_loss_args *a, const counted_rows *c, double *weight, NAME(labelled) * k) {
     const xent_cross_entropy_problem *p = a->problem;
-    const int n = c->n;
-    const int alike = /* one weight and one factor for all rows */
-        (!p->sample_weight.data || !p->sample_weight.stride) && (!p->grad_loss.data || !p->grad_loss.stride);
+    const int n = c->n, alike = weigh_alike(p);
     const double common = alike ? entry(&p->sample_weight, 0, 1.0) : 1.0;
     const wide factor = alike ? NAME(row_factor)(a, 0, common) : (wide){0.0, 0.0};
     const int same = alike && !p->class_weight.data;
@@ -139,15 +145,17 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     counted_rows c;
     loss_sums sums = sums_from(a, first, last, group);
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
-    NAME(label_flow) flow = {c.y, &k, p->z_loss};
-    known_results known = {c.y, k.grad, k.loss, c.row, &sums};
+    NAME(label_flow) flow = {NULL, &k, p->z_loss};
+    known_results known = {NULL, k.grad, k.loss, c.row, &sums};
     if (a->grad) w.flow = (NAME(flow)){NAME(label_factor), &flow, &known};
-    const int at_once = NAME(rows_at_once)(&w);
+    const int at_once = NAME(rows_at_once)(&w), same = weigh_alike(p) && !p->class_weight.data && !p->has_ignore;
+    double weight[XENT_ROWS], times = 0.0;
+    int read = 0; /* rows whose weights are known, as those of the batch before were the same */
     while (first < last) {
-        double weight[XENT_ROWS];
         first = NAME(next_rows)(a, &w, first, last, at_once, &c);
         if (!c.n) break;
-        double times = NAME(read_weights)(a, &c, weight, &k);
+        flow.y = known.labels = c.y;
+        if (!same || c.n > read) times = NAME(read_weights)(a, &c, weight, &k), read = c.n;
         const int n = NAME(rows_alike)(&w, &k, c.n);
         if (n < c.n) first = c.row[n], c.n = n, times = NAME(read_weights)(a, &c, weight, &k);
         NAME(make_room)(&w, times);

@@ -73,8 +73,9 @@ XENT_INLINE void NAME(narrow_fold)(double (*hi)[XENT_SIDE], NAME(side_lanes) lo,
 
 /* The terms of XENT_SIDE rows added up; and, if `stored`, which is a constant, put in the place of their logits. */
 XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
-                                  const REAL *restrict rounder, const REAL *restrict floor, side_ahead ahead,
+                                  const REAL *restrict rounder, const REAL *restrict floor, const side_ahead *from,
                                   double *restrict sum_hi, double *restrict sum_lo, const int stored) {
+    side_ahead ahead = *from;
     const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
     NAME(side_lanes) lo;
     double hi[XENT_LANES][XENT_SIDE];
@@ -96,8 +97,9 @@ XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classe
 /* The same where each lane of float32 gets one term at most: the high parts are whole multiples of one unit, and so
  * their sum is exact in integers. A NaN stays one in the low parts. */
 XENT_INLINE void NAME(add_narrow_once)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
-                                       const REAL *restrict rounder, const REAL *restrict floor, side_ahead ahead,
+                                       const REAL *restrict rounder, const REAL *restrict floor, const side_ahead *from,
                                        double *restrict sum_hi, double *restrict sum_lo, const int stored) {
+    side_ahead ahead = *from; /* not by value: to copy what was just written number by number is to wait for it */
     NAME(side_lanes) lo;
     uint32_t units[XENT_SIDE] = {0}, base; /* unsigned: those of a NaN add up to anything */
     memcpy(&base, &sigma, sizeof base);
@@ -125,10 +127,10 @@ XENT_INLINE void NAME(add_narrow_once)(REAL *restrict v, ptrdiff_t stride, int c
     }
 }
 
-#define XENT_ADD_NARROW(NAME_, OP, STORED)                                                                   \
-    XENT_NOINLINE void NAME(NAME_)(REAL * v, ptrdiff_t stride, int classes, REAL sigma, const REAL *rounder, \
-                                   const REAL *floor, side_ahead ahead, double *sum_hi, double *sum_lo) {    \
-        NAME(OP)(v, stride, classes, sigma, rounder, floor, ahead, sum_hi, sum_lo, STORED);                  \
+#define XENT_ADD_NARROW(NAME_, OP, STORED)                                                                       \
+    XENT_NOINLINE void NAME(NAME_)(REAL * v, ptrdiff_t stride, int classes, REAL sigma, const REAL *rounder,     \
+                                   const REAL *floor, const side_ahead *ahead, double *sum_hi, double *sum_lo) { \
+        NAME(OP)(v, stride, classes, sigma, rounder, floor, ahead, sum_hi, sum_lo, STORED);                      \
     }
 XENT_ADD_NARROW(narrow_terms, add_narrow, 1)
 XENT_ADD_NARROW(narrow_terms_once, add_narrow_once, 1)
@@ -195,7 +197,7 @@ XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const REAL *
             nan |= hi[r] != hi[r];
         }
         for (int r = 0; r < XENT_SIDE && nan; r++)
-            if (hi[r] != hi[r]) b->kind[at + r] = ROW_NAN, b->ordinary = 0;
+            if (hi[r] != hi[r]) b->kind[at + r] = ROW_NAN, b->ordinary = b->told = 0;
     }
 }
 
@@ -237,14 +239,14 @@ static inline void NAME(sum_sides)(NAME(sweeper) * w, int sides, REAL *v, int cl
         w->by_max[r] = most[r], w->by_rounder[r] = by.rounder, w->by_floor[r] = by.floor;
         b->max[r] = (double)most[r], b->min[r] = (double)least[r];
     }
-    memset(b->far, 0, sizeof b->far);
-    for (int r = 0; r < XENT_ROWS; r++) b->kind[r] = ROW_FINITE;
+    for (int r = 0; r < XENT_ROWS && !b->told; r++) b->kind[r] = ROW_FINITE, b->far[r] = 0;
+    b->told = 1;
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE;
         (w->columns_stored ? (once ? NAME(narrow_terms_once) : NAME(narrow_terms))
          : once            ? NAME(narrow_sum_once)
                 : NAME(narrow_sum))(v + i * w->side_step, w->column_stride, classes, sigma, w->by_rounder + at,
-                                    w->by_floor + at, ahead, sum_hi + at, sum_lo + at);
+                                    w->by_floor + at, &ahead, sum_hi + at, sum_lo + at);
         ahead.next += ahead.side, ahead.to += ahead.to_side;
     }
     NAME(close_narrow)(w, sides, v, classes, sum_hi, sum_lo);

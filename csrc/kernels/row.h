@@ -50,7 +50,8 @@ typedef struct {
     double top_hi[XENT_ROWS], top_lo[XENT_ROWS], rest_hi[XENT_ROWS], rest_lo[XENT_ROWS];
     enum row_kind kind[XENT_ROWS];
     int far[XENT_ROWS];
-    int ordinary; /* all are finite, none is far */
+    int ordinary; /* all are finite, none is far; */
+    int told;     /* kind and far say so of every row already */
 } row_batch;
 
 /* The losses of rows, added up group by group, rows in order. */
@@ -95,7 +96,7 @@ XENT_INLINE void put_sum(row_batch *b, int r, const rowsum *sum) {
     b->max[r] = sum->max, b->min[r] = sum->min, b->scale[r] = sum->scale;
     b->top_hi[r] = sum->top.hi, b->top_lo[r] = sum->top.lo, b->rest_hi[r] = sum->rest.hi, b->rest_lo[r] = sum->rest.lo;
     b->kind[r] = sum->kind, b->far[r] = sum->far;
-    if (sum->kind != ROW_FINITE || sum->far) b->ordinary = 0;
+    if (sum->kind != ROW_FINITE || sum->far) b->ordinary = b->told = 0;
 }
 #endif
 
@@ -240,7 +241,7 @@ static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int *sharp) {
         const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
         const wide rest = NAME(sharp_rest)((const REAL *)w->x_rows[r], (REAL *)w->out_rows[r], w->layout->classes, &by);
         b->rest_hi[r] = rest.hi, b->rest_lo[r] = rest.lo;
-        if (rest.hi != rest.hi) b->kind[r] = ROW_NAN, b->ordinary = 0;
+        if (rest.hi != rest.hi) b->kind[r] = ROW_NAN, b->ordinary = b->told = 0;
     }
 }
 
@@ -316,7 +317,7 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
         put_sum(b, r - 1, &sums[last]);
     }
     for (int r = rows; r < padded_rows(rows); r++)
-        w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0), b->scale[r] = 0.0, b->kind[r] = ROW_EMPTY;
+        w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0), b->scale[r] = 0.0, b->kind[r] = ROW_EMPTY, b->told = 0;
     for (int r = 0; r < rows; r++) {
         if (b->kind[r] != ROW_FINITE || b->far[r]) continue;
         const wide sum = NAME(lanes_sum_apart)(&w->lanes[r], sigma);
@@ -392,6 +393,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->layout = layout, w->x = x, w->out = out;
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
     w->first = 0, w->ahead = XENT_AHEAD;
+    w->batch.told = 0;
     w->streams = NAME(goes_past)(layout, x, out);
     w->x_lines = w->out_lines = 0;
     if (x && layout->classes > 0 && layout->classes <= XENT_NARROW) {
