@@ -30,14 +30,43 @@ XENT_INLINE uint16_t to_bfloat16(float f) {
     return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : rounded);
 }
 
-#define XENT_HALVES(LINE, FROM, TO, EXPRESSION)                                        \
+/* float16 numbers, by eights, where the processor converts them itself (every one with AVX2 does), whatever its modes for
+ * subnormal numbers: how many are done. Compilers do not come upon it in the functions above. 8192 x 1000, loss and gradient,
+ * by the time of float32: 1.5 with them, 1.25 so. Of a NaN is kept, as there, the sign. */
+#ifdef __F16C__
+XENT_INLINE ptrdiff_t eights_from_float16(const uint16_t *restrict from, float *restrict to, ptrdiff_t n) {
+    ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(from + i))));
+    return i;
+}
+XENT_INLINE ptrdiff_t eights_to_float16(const float *restrict from, uint16_t *restrict to, ptrdiff_t n) {
+    ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(void *)(to + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    for (ptrdiff_t j = 0; j < i; j++) to[j] = (to[j] & 0x7fff) > 0x7c00 ? (to[j] & 0x8000) | 0x7e00 : to[j];
+    return i;
+}
+#else
+XENT_INLINE ptrdiff_t eights_from_float16(const uint16_t *restrict from, float *restrict to, ptrdiff_t n) {
+    (void)from, (void)to, (void)n;
+    return 0;
+}
+XENT_INLINE ptrdiff_t eights_to_float16(const float *restrict from, uint16_t *restrict to, ptrdiff_t n) {
+    (void)from, (void)to, (void)n;
+    return 0;
+}
+#endif
+
+#define XENT_HALVES(LINE, FROM, TO, EXPRESSION, DONE)                                  \
     XENT_NOINLINE void LINE(const FROM *restrict from, TO *restrict to, ptrdiff_t n) { \
-        for (ptrdiff_t i = 0; i < n; i++) to[i] = EXPRESSION(from[i]);                 \
+        for (ptrdiff_t i = DONE; i < n; i++) to[i] = EXPRESSION(from[i]);              \
     }
-XENT_HALVES(line_from_float16, uint16_t, float, from_float16)
-XENT_HALVES(line_to_float16, float, uint16_t, to_float16)
-XENT_HALVES(line_from_bfloat16, uint16_t, float, from_bfloat16)
-XENT_HALVES(line_to_bfloat16, float, uint16_t, to_bfloat16)
+XENT_HALVES(line_from_float16, uint16_t, float, from_float16, eights_from_float16(from, to, n))
+XENT_HALVES(line_to_float16, float, uint16_t, to_float16, eights_to_float16(from, to, n))
+XENT_HALVES(line_from_bfloat16, uint16_t, float, from_bfloat16, 0)
+XENT_HALVES(line_to_bfloat16, float, uint16_t, to_bfloat16, 0)
 #undef XENT_HALVES
 
 XENT_INLINE void line_from_half(xent_type type, const uint16_t *from, float *to, ptrdiff_t n) {
