@@ -135,6 +135,16 @@ def test_every_number_of_16_bits(tier, dtype):
         same(rounded(xent.softmax(pairs, axis=1), dtype), rounded(xent.softmax(pairs.astype("f4"), axis=1), dtype))
 
 
+@pytest.mark.parametrize("classes", [5, 24, 129])
+def test_nan_of_16_bits_is_the_plain_one(tier, classes):
+    """Whatever a NaN logit carries, quiet or signalling, a result has a sign of it at most: the same on every tier."""
+    bits = np.zeros((4, classes), np.uint16)
+    bits[np.arange(4), classes // 2] = [0x7C01, 0x7E55, 0xFD03, 0xFFFF]
+    for function in (xent.log_softmax, xent.softmax):
+        result = function(bits.view(np.float16), axis=1).view(np.uint16)
+        assert set(result.ravel().tolist()) <= {0x7E00, 0xFE00}
+
+
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_small_probabilities_of_16_bits(dtype):
     """70,000 zeros: their sum is beyond float16's largest number, and 1 / 70,000 below its smallest normal one."""

@@ -142,3 +142,33 @@ def test_the_mean_of_target_rows(dtype, tier):
     bad[777, 44] = -1
     with pytest.raises(ValueError, match="row 777"):
         xent.cross_entropy(z, bad, class_weight=weight)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [2, 3, 10, 33, 100])
+def test_batches_after_one_that_is_not_ordinary(classes, dtype, tier):
+    """What is known of one batch of rows that are taken side by side is not taken for known of the next: not finite
+    rows in the first, then rows whose results vanish, which are scaled one by one."""
+    z = logits(classes, dtype, 330)
+    z[[5, 11, 17, 23]] = 0
+    z[3, 0], z[9], z[15, -1] = np.nan, np.inf, 1e5
+    z[128:256, 1:] -= 100 if dtype == np.float32 else 800
+    y = np.random.default_rng(classes).integers(0, classes, len(z))
+
+    def call(z, y):
+        return xent.cross_entropy_with_grad(z, y, reduction="none")
+
+    same(call(z, y), rows_of(call, z, y))
+    for function in (xent.softmax, xent.log_softmax):
+        alone = np.concatenate([function(row[None], axis=1) for row in z])
+        np.testing.assert_array_equal(function(z, axis=1), alone)
+
+
+@pytest.mark.parametrize("rows", [64, 65, 67, 69, 72, 200])
+def test_batches_of_other_sizes(rows, tier):
+    """The weights of rows that weigh alike are read once for batches of one size, whatever was left of the last."""
+    z = logits(10, np.float32, 256)[64:]
+    y = np.arange(len(z)) % 10
+    with_weight = xent.cross_entropy_grad(z, y, 0.3, sample_weight=np.float32(2), reduction="sum")
+    part = xent.cross_entropy_grad(z[:rows], y[:rows], 0.3, sample_weight=np.float32(2), reduction="sum")
+    np.testing.assert_array_equal(part, with_weight[:rows])

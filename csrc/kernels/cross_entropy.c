@@ -150,12 +150,12 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     if (a->grad) w.flow = (NAME(flow)){NAME(label_factor), &flow, &known};
     const int at_once = NAME(rows_at_once)(&w), same = weigh_alike(p) && !p->class_weight.data && !p->has_ignore;
     double weight[XENT_ROWS], times = 0.0;
-    int read = 0; /* rows whose weights are known, as those of the batch before were the same */
+    int read = 0; /* rows of the batch before, whose weights are those of as many of this one */
     while (first < last) {
         first = NAME(next_rows)(a, &w, first, last, at_once, &c);
         if (!c.n) break;
         flow.y = known.labels = c.y;
-        if (!same || c.n > read) times = NAME(read_weights)(a, &c, weight, &k), read = c.n;
+        if (!same || c.n != read) times = NAME(read_weights)(a, &c, weight, &k), read = c.n;
         const int n = NAME(rows_alike)(&w, &k, c.n);
         if (n < c.n) first = c.row[n], c.n = n, times = NAME(read_weights)(a, &c, weight, &k);
         NAME(make_room)(&w, times);
