@@ -147,11 +147,11 @@ def test_the_mean_of_target_rows(dtype, tier):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("classes", [2, 3, 10, 33, 100])
 def test_batches_after_one_that_is_not_ordinary(classes, dtype, tier):
-    """What is known of one batch of rows that are taken side by side is not taken for known of the next: not finite
-    rows in the first, then rows whose results vanish, which are scaled one by one."""
+    """What is known of one batch of rows that are taken side by side is not taken for known of the next: infinite
+    and far rows in the first, NaN in the second, then rows whose results vanish, which are scaled one by one."""
     z = logits(classes, dtype, 330)
     z[[5, 11, 17, 23]] = 0
-    z[3, 0], z[9], z[15, -1] = np.nan, np.inf, 1e5
+    z[9], z[15, -1], z[64 + 3, 0] = np.inf, 1e5, np.nan
     z[128:256, 1:] -= 100 if dtype == np.float32 else 800
     y = np.random.default_rng(classes).integers(0, classes, len(z))
 
