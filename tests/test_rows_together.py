@@ -162,13 +162,3 @@ def test_batches_after_one_that_is_not_ordinary(classes, dtype, tier):
     for function in (xent.softmax, xent.log_softmax):
         alone = np.concatenate([function(row[None], axis=1) for row in z])
         np.testing.assert_array_equal(function(z, axis=1), alone)
-
-
-@pytest.mark.parametrize("rows", [64, 65, 67, 69, 72, 200])
-def test_batches_of_other_sizes(rows, tier):
-    """The weights of rows that weigh alike are read once for batches of one size, whatever was left of the last."""
-    z = logits(10, np.float32, 256)[64:]
-    y = np.arange(len(z)) % 10
-    with_weight = xent.cross_entropy_grad(z, y, 0.3, sample_weight=np.float32(2), reduction="sum")
-    part = xent.cross_entropy_grad(z[:rows], y[:rows], 0.3, sample_weight=np.float32(2), reduction="sum")
-    np.testing.assert_array_equal(part, with_weight[:rows])

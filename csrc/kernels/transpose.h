@@ -16,19 +16,6 @@ XENT_INLINE void NAME(columns_to_few)(const REAL *restrict columns, const int n,
     for (int r = 0; r < XENT_SIDE; r++)
         for (int c = 0; c < n; c++) to[r * n + c] = columns[c * XENT_SIDE + r];
 }
-XENT_NOINLINE void NAME(two_to_columns)(const REAL *from, REAL *columns) {
-    NAME(few_to_columns)(from, 2, columns);
-}
-XENT_NOINLINE void NAME(three_to_columns)(const REAL *from, REAL *columns) {
-    NAME(few_to_columns)(from, 3, columns);
-}
-XENT_NOINLINE void NAME(columns_to_two)(const REAL *columns, REAL *to) {
-    NAME(columns_to_few)(columns, 2, to);
-}
-XENT_NOINLINE void NAME(columns_to_three)(const REAL *columns, REAL *to) {
-    NAME(columns_to_few)(columns, 3, to);
-}
-
 /* Whether n is 2 or 3, and each of XENT_SIDE rows begins where the one before it ends. */
 XENT_INLINE int NAME(are_few)(const REAL *const *rows, ptrdiff_t n) {
     int joined = 1;
@@ -52,7 +39,10 @@ XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, R
     if (n >= NAME(SQUARE)) return;
 #endif
     if (NAME(are_few)(rows, n)) {
-        (n == 2 ? NAME(two_to_columns) : NAME(three_to_columns))(rows[0], columns);
+        if (n == 2)
+            NAME(few_to_columns)(rows[0], 2, columns);
+        else
+            NAME(few_to_columns)(rows[0], 3, columns);
         return;
     }
     for (int r = 0; r < XENT_SIDE; r++)
@@ -73,7 +63,10 @@ XENT_NOINLINE void NAME(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL 
     }
 #endif
     if (whole == 0 && count == XENT_SIDE && NAME(are_few)((const REAL *const *)rows, n)) {
-        (n == 2 ? NAME(columns_to_two) : NAME(columns_to_three))(columns, rows[0]);
+        if (n == 2)
+            NAME(columns_to_few)(columns, 2, rows[0]);
+        else
+            NAME(columns_to_few)(columns, 3, rows[0]);
         return;
     }
     for (int r = whole; r < count; r++)
