@@ -13,7 +13,19 @@ typedef struct {
     ptrdiff_t batch_shape[XENT_MAX_DIMS], class_shape[XENT_MAX_DIMS];
 } xent_layout;
 
-typedef struct {
+/* Rows of many blocks, packed as columns (pack_columns.h), are brought to the pack a block of classes at a time, each while
+ * the one before it is in the cache, and their results sent from there: what works on them asks for that. */
+typedef struct xent_view xent_view;
+typedef struct xent_blocks xent_blocks;
+struct xent_blocks {
+    /* To where block `place` has its room; with the largest and the smallest logits of 32 rows, of the dtype at work. */
+    void (*bring)(const xent_blocks *, ptrdiff_t block, ptrdiff_t place, void *most, void *least);
+    void (*send)(const xent_blocks *, ptrdiff_t block);
+    const xent_view *from; /* the rows where they lie */
+    const char *here;      /* the first class of them, to be asked for as next_class and next_side tell */
+};
+
+struct xent_view {
     char *data;
     xent_type type;
     int swapped;
@@ -21,6 +33,7 @@ typedef struct {
     /* Rows that are packed as columns (pack_columns.h) lie side by side, with so many elements from class to class, and
      * behind the last there is room up to a multiple of 32; 0: others. */
     ptrdiff_t columns;
+    const xent_blocks *blocks; /* NULL: all classes of them are there */
     ptrdiff_t batch_stride[XENT_MAX_DIMS], class_stride[XENT_MAX_DIMS];
     /* Of packed rows: while lanes g of row first + r are summed, next + (r / pairs) next_row + r % pairs lines by two + g
      * next_step is to be asked for, and as much again next_more bytes further. */
@@ -29,7 +42,7 @@ typedef struct {
     /* Of rows that lay side by side, while 32 of them are worked on: of each class, next_class bytes after the one before,
      * as many bytes as 32 rows have; 0: nothing. */
     ptrdiff_t next_class, next_side;
-} xent_view;
+};
 
 typedef struct xent_reduce_args xent_reduce_args;
 typedef void (*xent_reduce_kernel)(const xent_reduce_args *, ptrdiff_t first, ptrdiff_t last);

@@ -3,6 +3,7 @@ however packs are cut, batches mixed, and whatever is special in rows."""
 
 import itertools
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ def test_where_lines_begin(tier, offset, threads):
         check_all(z, y, offset, reduction="sum")
 
 
-@pytest.mark.parametrize("classes", [4096, 4097, 8192, 12300])
+@pytest.mark.parametrize("classes", [2100, 4096, 4097, 8192, 12300])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_several_blocks(tier, dtype, classes):
     z, y = logits(70, classes, dtype), np.random.default_rng(1).integers(0, classes, 70)
@@ -126,8 +127,26 @@ def test_factors_and_ties(tier, classes):
         check_all(huge, y, offset=5, reduction=reduction)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", ">f4", "f4"])
+def test_several_blocks_that_are_converted(tier, dtype):
+    """16 bits, another byte order, every second row; and rows that are not all of one run."""
+    dtype = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    rng = np.random.default_rng(4)
+    a = rng.normal(0, 3, (6500, 2, 90)).astype(dtype)[:, :, 1:89:2]
+    y = rng.integers(0, 6500, (2, 44))
+    plain = np.ascontiguousarray(np.moveaxis(a, 0, -1))
+    loss, grad = xent.cross_entropy_with_grad(plain, y)
+    assert grad.dtype == dtype.newbyteorder("=")
+    out = np.zeros(a.shape, grad.dtype)
+    same(xent.cross_entropy_with_grad(a, y, axis=0, out=out)[0], loss)
+    same(np.moveaxis(out, 0, -1), grad)
+    same(xent.cross_entropy(a, y, axis=0), loss)
+    same(xent.logsumexp(a, axis=0), xent.logsumexp(plain, axis=-1))
+    same(np.moveaxis(xent.log_softmax(a, axis=0), 0, -1), xent.log_softmax(plain, axis=-1))
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("classes", [3, 200])
+@pytest.mark.parametrize("classes", [3, 200, 2500, 4500])
 def test_rows_that_do_not_count(tier, classes, dtype):
     """Among columns they are taken with the others; what they hold makes no difference, nor does their number."""
     rng = np.random.default_rng(2)
@@ -136,6 +155,8 @@ def test_rows_that_do_not_count(tier, classes, dtype):
     y[64:128] = -1
     weight = rng.random(300)
     weight[::7] = 0.0
+    if classes > 1000:
+        z, y, weight = z[:80], y[:80], weight[:80]
     for options in (
         {"ignore_index": -1},
         {"ignore_index": -1, "reduction": "none"},
@@ -144,7 +165,7 @@ def test_rows_that_do_not_count(tier, classes, dtype):
         {"ignore_index": -1, "normalizer": 3.0},
     ):
         check_all(z, y, **options)
-    check_all(z, np.full(300, -1), ignore_index=-1)
+    check_all(z, np.full(len(y), -1), ignore_index=-1)
     hidden = z.copy()
     hidden[y == -1] = np.nan
     turned = np.ascontiguousarray(hidden.T)
@@ -153,7 +174,7 @@ def test_rows_that_do_not_count(tier, classes, dtype):
     assert not grad[:, y == -1].any()
 
 
-@pytest.mark.parametrize("classes", [10, 500])
+@pytest.mark.parametrize("classes", [10, 500, 9000])
 def test_past_the_cache(tier, classes):
     """Results of 16 MiB and more, which are stored by whole lines where these begin within rows or not."""
     rows = (1 << 22) // classes + 77
@@ -183,3 +204,12 @@ def test_axes_that_do_not_merge(tier):
     same(xent.logsumexp(a, axis=(1, 3)), xent.logsumexp(plain, axis=(-2, -1)))
     same(np.moveaxis(xent.softmax(a, axis=(1, 3)), (1, 3), (-2, -1)), xent.softmax(plain, axis=(-2, -1)))
     same(np.moveaxis(xent.log_softmax(a, axis=(1, 3)), (1, 3), (-2, -1)), xent.log_softmax(plain, axis=(-2, -1)))
+
+
+def test_class_axes_across_blocks(tier):
+    a = np.random.default_rng(3).normal(size=(70, 2, 75, 2, 33)).astype("f4")[:, :1, :, :1]
+    a[:, :, :, :, 7] += 5e4  # with a far row beside it
+    for z in (a, a[..., :7]):
+        plain = np.ascontiguousarray(z).reshape(-1, z.shape[-1]).T
+        same(xent.logsumexp(z, axis=(0, 1, 2, 3)), xent.logsumexp(plain, axis=1))
+        same(xent.softmax(z, axis=(0, 1, 2, 3)).reshape(plain.T.shape).T, xent.softmax(plain, axis=1))

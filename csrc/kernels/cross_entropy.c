@@ -39,6 +39,12 @@ static loss_sums sums_from(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
 
 static void NAME(label_logits)(const NAME(sweeper) * w, int n, const int64_t *y, double *z) {
     const ptrdiff_t columns = w->x->columns;
+    if (w->x->blocks) { /* no more in the pack, or not yet */
+        const xent_view *from = w->x->blocks->from;
+        for (int r = 0; r < n; r++)
+            z[r] = (double)NAME(read_element)(w->layout, from, row_of(w->layout, from, w->first + r), (ptrdiff_t)y[r]);
+        return;
+    }
     for (int r = 0; r < n && columns; r++) z[r] = (double)((const REAL *)w->x_rows[r])[y[r] * columns];
     for (int r = 0; r < n && !columns; r++)
         z[r] = (double)(w->x->direct ? ((const REAL *)w->x_rows[r])[y[r]]
@@ -166,10 +172,13 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         NAME(label_rows)(&w, &k, c.n, p->z_loss);
         for (int r = 0; r < c.n && c.some_ignored; r++)
             if (c.ignored[r]) weight[r] = k.lse[r] = 0.0;
-        const int none = NAME(put_losses)(a, c.row, c.n, weight, &k);
-        if (a->grad) NAME(scale_rows)(&w, c.n, &known);
-        for (int r = 0; r < c.n && !a->grad; r++) count_loss(&sums, c.row[r], k.loss[r]);
-        if (none) NAME(fill_weightless)(a, &w, c.n, weight);
+        w.holds = NAME(put_losses)(a, c.row, c.n, weight, &k);
+        if (a->grad)
+            NAME(scale_rows)(&w, c.n, &known);
+        else
+            count_losses(&known, c.n);
+        if (w.holds) NAME(fill_weightless)(a, &w, c.n, weight);
+        if (a->grad) NAME(send_blocks)(&w);
     }
     while (sums.end < last) close_group(&sums);
     close_group(&sums);

@@ -15,19 +15,43 @@ XENT_INLINE REAL *NAME(block_columns)(const NAME(sweeper) * w, int block) {
     return w->in_columns + (ptrdiff_t)block * XENT_BLOCK * w->column_stride;
 }
 
-/* What narrow_sums does, of such rows. */
+/* What to ask for while block i is worked on: the block behind it, or, where that is short or none, the next rows' first. */
+static side_ahead NAME(block_ahead)(const NAME(sweeper) * w, int i) {
+    const xent_view *x = w->x;
+    const ptrdiff_t at = (ptrdiff_t)(i + 1) * XENT_BLOCK, left = w->layout->classes - at;
+    const int behind = x->blocks->here && left > 0 && (left >= XENT_BLOCK / 2 || !x->next);
+    if (!behind && !x->next) return (side_ahead){0};
+    return (side_ahead){.next = behind ? x->blocks->here + at * x->next_class : x->next,
+                        .next_step = x->next_class,
+                        .packed = 1,
+                        .next_lines = (int)((magnitude(x->next_side) + XENT_LINE - 1) / XENT_LINE)};
+}
+
+/* All blocks in their places, as they were. */
+static void NAME(bring_blocks)(const NAME(sweeper) * w) {
+    REAL most[XENT_SIDE], least[XENT_SIDE];
+    for (int i = 0; i < NAME(blocks_of)(w); i++) w->x->blocks->bring(w->x->blocks, i, i, most, least);
+}
+
+/* Results to where they belong, if they are not there yet. */
+static inline void NAME(send_blocks)(const NAME(sweeper) * w) {
+    for (int i = 0; w->x->blocks && !w->sent && i < NAME(blocks_of)(w); i++) w->x->blocks->send(w->x->blocks, i);
+}
+
+/* What narrow_sums does, of such rows. Blocks of which nothing is kept all come to the place of the first. */
 static int NAME(long_columns_sums)(NAME(sweeper) * w) {
-    const int blocks = NAME(blocks_of)(w);
-    REAL most[XENT_COLUMN_BLOCKS][XENT_SIDE], least[XENT_COLUMN_BLOCKS][XENT_SIDE];
+    const xent_blocks *blocks = w->x->blocks;
     rowsum sum[XENT_SIDE];
-    for (int i = 0; i < blocks; i++) {
-        NAME(narrow_extremes)
-        (NAME(block_columns)(w, i), w->column_stride, NAME(classes_in)(w, i), most[i], least[i]);
-        if (NAME(any_far)(most[i], XENT_SIDE)) return 0;
-    }
-    side_ahead ahead = NAME(side_ahead_of)(w, XENT_SIDE);
-    for (int i = 0; i < blocks; i++, ahead.next += XENT_BLOCK * ahead.next_step) {
-        NAME(sum_sides)(w, 1, NAME(block_columns)(w, i), NAME(classes_in)(w, i), most[i], least[i], ahead);
+    w->sent = 0;
+    for (int i = 0; i < NAME(blocks_of)(w); i++) {
+        const int place = w->columns_stored || w->keeps_logits ? i : 0, classes = NAME(classes_in)(w, i);
+        REAL *v = NAME(block_columns)(w, place), most[XENT_SIDE], least[XENT_SIDE];
+        blocks->bring(blocks, i, place, most, least);
+        if (NAME(any_far)(most, XENT_SIDE)) {
+            NAME(bring_blocks)(w);
+            return 0;
+        }
+        NAME(sum_sides)(w, 1, v, classes, most, least, NAME(block_ahead)(w, i));
         for (int r = 0; r < XENT_SIDE; r++) {
             const rowsum block = sum_of(&w->batch, r);
             w->column_blocks[i][r] = (block_scale){block.max, block.scale, 0};
@@ -56,8 +80,9 @@ static int NAME(long_columns_plain)(const NAME(sweeper) * w, int rows) {
     return plain;
 }
 
-/* What narrow_scale does, of such rows. */
-static void NAME(long_columns_scale)(NAME(sweeper) * w) {
+/* What narrow_scale does, of such rows; what is known of them in its place; and, if nothing else is to be done to them, each
+ * block sent while it is in the cache. */
+static void NAME(long_columns_scale)(NAME(sweeper) * w, int rows, const known_results *known) {
     const row_batch *b = &w->batch;
     REAL hi[XENT_SIDE], lo[XENT_SIDE], largest[XENT_SIDE], likely[XENT_SIDE];
     for (int i = 0; i < NAME(blocks_of)(w); i++) {
@@ -69,7 +94,14 @@ static void NAME(long_columns_scale)(NAME(sweeper) * w) {
             largest[r] = there ? NAME(largest_term)(block) : (REAL)-1; /* no term is negative */
             likely[r] = NAME(scaled_top)(&sum, (wide){w->factor_hi[r], w->factor_lo[r]});
         }
-        NAME(scale_side)
-        (NAME(block_columns)(w, i), w->column_stride, NAME(classes_in)(w, i), hi, lo, largest, likely);
+        REAL *v = NAME(block_columns)(w, i);
+        const int classes = NAME(classes_in)(w, i);
+        NAME(scale_side)(v, w->column_stride, classes, hi, lo, largest, likely);
+        for (int r = 0; r < rows && known; r++) {
+            const int64_t c = known->labels[r] - (int64_t)i * XENT_BLOCK;
+            if (c >= 0 && c < classes) v[c * w->column_stride + r] = NAME(rounded)(known->label_is[r]);
+        }
+        if (!w->holds) w->x->blocks->send(w->x->blocks, i);
     }
+    w->sent = !w->holds;
 }

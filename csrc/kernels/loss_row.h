@@ -27,8 +27,14 @@ XENT_INLINE wide difference(double u, double v) {
 #endif
 
 static inline REAL NAME(read_element)(const xent_layout *layout, const xent_view *x, char *row, ptrdiff_t i) {
+    const char *at = element_of(layout, x, row, i);
     REAL v;
-    fetch(&v, element_of(layout, x, row, i), sizeof v, x->swapped);
+    if (sizeof(REAL) == 4 && is_half(x->type)) {
+        uint16_t half;
+        fetch(&half, at, sizeof half, x->swapped);
+        line_from_half(x->type, &half, (float *)(void *)&v, 1);
+    } else
+        fetch(&v, at, sizeof v, x->swapped);
     return v;
 }
 

@@ -263,7 +263,7 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     w->column_stride = given ? given : XENT_SIDE, w->columns_stored = given ? w->out != NULL : !w->keeps_logits;
     w->in_columns = given ? (REAL *)w->x_rows[0] : w->columns;
     w->side_step = given ? XENT_SIDE : w->layout->classes * XENT_SIDE;
-    if (classes > XENT_BLOCK) return NAME(long_columns_sums)(w);
+    if (w->x->blocks) return NAME(long_columns_sums)(w);
     for (int r = rows; r < sides * XENT_SIDE; r++) w->x_rows[r] = w->x_rows[0];
     for (int i = 0; i < sides && !given; i++) NAME(rows_to_columns)
     ((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, NAME(columns_of)(w, i));

@@ -82,6 +82,10 @@ typedef struct {
     loss_sums *sums;
 } known_results;
 
+XENT_INLINE void count_losses(const known_results *known, int rows) {
+    for (int r = 0; r < rows; r++) count_loss(known->sums, known->row[r], known->loss[r]);
+}
+
 XENT_INLINE rowsum sum_of(const row_batch *b, int r) {
     return (rowsum){.max = b->max[r],
                     .min = b->min[r],
@@ -137,7 +141,8 @@ typedef struct NAME(sweeper) {
     REAL *in_columns; /* from here on, */
     ptrdiff_t column_stride, side_step; /* so far from class to class, and from XENT_SIDE rows to the next; */
     int columns_stored;                 /* and are their terms, not their logits, */
-    int keeps_logits;                   /* as they are to be of rows that were turned */
+    int keeps_logits;                   /* as they are to be of rows that were turned, or come by blocks */
+    int holds, sent; /* results of blocks are not to be sent yet; or were (long_columns.h) */
     block_scale column_blocks[XENT_COLUMN_BLOCKS][XENT_SIDE]; /* what those of each block are relative to */
     row_batch batch;                                          /* the rows of the last sum_rows */
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];        /* by which scale_rows is to multiply their terms */
@@ -394,7 +399,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->layout = layout, w->x = x, w->out = out;
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
     w->first = 0, w->ahead = XENT_AHEAD;
-    w->batch.told = w->keeps_logits = 0;
+    w->batch.told = w->keeps_logits = w->holds = w->sent = 0;
     w->streams = NAME(goes_past)(layout, x, out);
     w->x_lines = w->out_lines = 0;
     if (x && layout->classes > 0 && layout->classes <= XENT_NARROW) {

@@ -206,10 +206,12 @@ XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *
 
 /* The results of a batch of columns, in their places. */
 static inline void NAME(put_columns)(NAME(sweeper) * w, int rows, const known_results *known) {
-    if (w->layout->classes > XENT_BLOCK)
-        NAME(long_columns_scale)(w);
-    else
-        NAME(narrow_scale)(w, rows, NULL);
+    if (w->x->blocks) {
+        NAME(long_columns_scale)(w, rows, known);
+        if (known) count_losses(known, rows);
+        return;
+    }
+    NAME(narrow_scale)(w, rows, NULL);
     if (known) NAME(put_labels)(known, rows, (REAL *const *)w->out_rows, w->out->columns);
 }
 
@@ -235,7 +237,7 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_res
     const ptrdiff_t classes = w->layout->classes;
     const int in_place = w->out->data == w->x->data && rows > 1 && !w->x->next && !w->x->columns;
     if (w->side_by_side && b->ordinary) {
-        int together = classes <= XENT_BLOCK || NAME(long_columns_plain)(w, rows);
+        int together = !w->x->blocks || NAME(long_columns_plain)(w, rows);
         for (int r = 0, padded = padded_rows(rows); r < padded; r++)
             together &= (r >= rows) | NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
         if (together) {
@@ -256,5 +258,5 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_res
         if (known)
             NAME(write_element)(w, w->out_rows[r], (ptrdiff_t)known->labels[r], NAME(rounded)(known->label_is[r]));
     }
-    for (int r = 0; r < rows && known; r++) count_loss(known->sums, known->row[r], known->loss[r]);
+    if (known) count_losses(known, rows);
 }

@@ -48,6 +48,7 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
         NAME(sum_rows)(&w, first, n);
         for (int r = 0, padded = padded_rows(n); r < padded; r++) NAME(softmax_factor)(&w, r, NULL);
         NAME(scale_rows)(&w, n, NULL);
+        NAME(send_blocks)(&w);
     }
     NAME(sweeper_stop)(&w, few);
 }
@@ -81,6 +82,16 @@ XENT_NOINLINE void NAME(side_logs)(REAL *restrict v, ptrdiff_t stride, ptrdiff_t
         for (int r = 0; r < XENT_SIDE; r++) v[r] = NAME(rounded)(((double)v[r] - max[r]) - log_s[r]);
 }
 
+/* The same of rows that came by blocks, each sent while it is in the cache. */
+static void NAME(blocks_logs)(const NAME(sweeper) * w) {
+    const xent_blocks *blocks = w->x->blocks;
+    for (int i = 0; i < NAME(blocks_of)(w); i++) {
+        NAME(side_logs)
+        (NAME(block_columns)(w, i), w->column_stride, NAME(classes_in)(w, i), w->batch.max, w->batch.log_s);
+        blocks->send(blocks, i);
+    }
+}
+
 /* Rows of so few classes stay columns until their logarithms are there. ns per logit, so and row by row: 1000000 x 3 3.1, 3.9;
  * 65536 x 10 1.2, 1.45; 65536 x 16 1.17, 1.13. */
 enum { NAME(FEW_LOGS) = 12 };
@@ -90,7 +101,7 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
     block_scale few[XENT_BLOCKS_ON_STACK];
     const ptrdiff_t classes = a->layout->classes;
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
-    w.keeps_logits = a->out->direct && classes <= NAME(FEW_LOGS);
+    w.keeps_logits = a->x->blocks || (a->out->direct && classes <= NAME(FEW_LOGS));
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         char *out_rows[XENT_ROWS];
         n = last - first < at_once ? (int)(last - first) : at_once;
@@ -98,6 +109,11 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
         rows_of(a->layout, a->out, first, n, out_rows);
         if (!w.side_by_side || !w.batch.ordinary || w.columns_stored) {
             for (int r = 0; r < n; r++) NAME(put_logs)(&w, a->out, out_rows[r], r);
+            NAME(send_blocks)(&w);
+            continue;
+        }
+        if (a->x->blocks) {
+            NAME(blocks_logs)(&w);
             continue;
         }
         for (int r = 0; r < n; r += XENT_SIDE) {
