@@ -25,6 +25,13 @@ struct xent_blocks {
     const char *here;      /* the first class of them, to be asked for as next_class and next_side tell */
 };
 
+/* Whole lines of results that are in the cache, and are to go past it to `to`. */
+typedef struct {
+    const char *from;
+    char *to;
+    ptrdiff_t n;
+} xent_lines;
+
 struct xent_view {
     char *data;
     xent_type type;
@@ -39,6 +46,7 @@ struct xent_view {
      * next_step is to be asked for, and as much again next_more bytes further. */
     const char *next;
     ptrdiff_t first, pairs, next_row, next_step, next_more;
+    xent_lines *left; /* of the rows packed before: lines that are to be stored meanwhile, as many as there are; NULL: none */
     /* Of rows that lay side by side, while 32 of them are worked on: of each class, next_class bytes after the one before,
      * as many bytes as 32 rows have; 0: nothing. */
     ptrdiff_t next_class, next_side;

@@ -197,6 +197,43 @@ static xent_view NAME(view_of_pack)(const NAME(pack) * pack, const xent_layout *
     return view;
 }
 
+/* Large results of 16 bits, in rows that follow each other: converted beside the pack, and stored past the cache while the
+ * next pack is summed. Stored at once, they would hold up all stores behind them. */
+typedef struct {
+    const xent_view *out; /* NULL: other results */
+    xent_lines left;
+    uint16_t *halves;
+} NAME(half_results);
+
+static int NAME(half_results_start)(NAME(half_results) * h, const xent_layout *layout, const xent_view *out,
+                                    const NAME(pack) * pack) {
+    const ptrdiff_t size = layout->classes * 2;
+    *h = (NAME(half_results)){0};
+    if (sizeof(REAL) != 4 || !out || !is_half(out->type) || !pack->past || layout->n_batch != 1 || layout->n_class != 1 ||
+        out->batch_stride[0] != size || out->class_stride[0] != 2)
+        return 1;
+    h->out = out;
+    h->halves = malloc((size_t)(pack->n * size + 2 * XENT_LINE));
+    return h->halves != NULL;
+}
+static void NAME(store_lines)(NAME(half_results) * h) {
+    for (; h->left.n; h->left.n--, h->left.from += XENT_LINE, h->left.to += XENT_LINE)
+        stream_line(h->left.to, h->left.from);
+}
+static void NAME(convert_rows)(NAME(half_results) * h, const xent_layout *layout, const NAME(pack) * pack, ptrdiff_t first,
+                               ptrdiff_t n) {
+    NAME(store_lines)(h);
+    char *to = row_of(layout, h->out, first);
+    const ptrdiff_t bytes = n * layout->classes * 2, before = (ptrdiff_t)(-(uintptr_t)to % XENT_LINE);
+    char *start = (char *)h->halves + -(uintptr_t)h->halves % XENT_LINE + (XENT_LINE - before) % XENT_LINE;
+    for (ptrdiff_t r = 0; r < n; r++)
+        line_to_half(h->out->type, (const float *)(const void *)(pack->rows + r * pack->stride), (uint16_t *)(void *)start + r * layout->classes, layout->classes);
+    const ptrdiff_t head = before < bytes ? before : bytes, lines = (bytes - head) / XENT_LINE, tail = head + lines * XENT_LINE;
+    memcpy(to, start, (size_t)head);
+    memcpy(to + tail, start + tail, (size_t)(bytes - tail));
+    h->left = (xent_lines){start + head, to + head, lines};
+}
+
 #include "pack_columns.h"
 
 /* a->packed on packed rows; it is given several groups at once where it can take them. */
@@ -213,17 +250,25 @@ void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
         atomic_store(a->failed, 1);
         return;
     }
+    NAME(half_results) half;
+    if (!NAME(half_results_start)(&half, a->layout, a->grad, &pack)) atomic_store(a->failed, 1);
     for (ptrdiff_t n; first < last; first += n, group += n / a->group_rows) {
         n = last - first < pack.n ? last - first : pack.n;
-        const xent_view view = NAME(view_of_pack)(&pack, a->layout, a->logits, a->grad, first);
+        xent_view view = NAME(view_of_pack)(&pack, a->layout, a->logits, a->grad, first);
+        view.left = &half.left;
         inner.logits = &view;
         if (out) inner.grad = &view;
         NAME(move_rows)(a->layout, a->logits, first, n, &pack, 1);
         const ptrdiff_t step = a->packed_runs ? n : a->group_rows;
         for (ptrdiff_t at = 0; at < n; at += step)
             a->packed(&inner, first + at, first + (n - at < step ? n : at + step), group + at / a->group_rows);
-        if (out) NAME(move_rows)(a->layout, a->grad, first, n, &pack, 0);
+        if (half.out)
+            NAME(convert_rows)(&half, a->layout, &pack, first, n);
+        else if (out)
+            NAME(move_rows)(a->layout, a->grad, first, n, &pack, 0);
     }
+    NAME(store_lines)(&half);
+    free(half.halves);
     if (pack.past) stream_end();
     free(pack.memory);
 }

@@ -205,9 +205,9 @@ XENT_INLINE look_ahead NAME(ahead_of)(const NAME(sweeper) * w, int r, const REAL
     if (v->next) {
         const ptrdiff_t at = w->first + r - v->first, groups = start / XENT_LANES;
         const char *next = v->next + at / v->pairs * v->next_row + at % v->pairs * (2 * XENT_LINE);
-        return (look_ahead){next + groups * v->next_step, v->next_step, v->next_more, 1};
+        return (look_ahead){next + groups * v->next_step, v->next_step, v->next_more, 1, v->left};
     }
-    return (look_ahead){(const char *)x + w->ahead, group, 0, 0};
+    return (look_ahead){(const char *)x + w->ahead, group, 0, 0, v->left};
 }
 
 /* Of rows of more than one block: what the terms of a block of row r are relative to. Without columns there is one row. */

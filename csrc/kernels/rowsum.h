@@ -25,6 +25,8 @@ enum {
     SUM_IN_PLACE,
     SUM_PACKED_IN_PLACE
 };
+/* What else is done within a sweep: an earlier row scaled; lines stored, one for each group, some at once. */
+enum { WITH_SCALING = 1, WITH_LINES, LINES_AT_ONCE = 4 };
 enum row_kind { ROW_FINITE, ROW_EMPTY /* nothing above -inf */, ROW_INFINITE /* +inf */, ROW_NAN };
 
 static const double FAR = 65536.0;
@@ -44,6 +46,7 @@ typedef struct {
     const char *at;
     ptrdiff_t step, more;
     int packed;
+    xent_lines *left; /* results to be stored meanwhile */
 } look_ahead;
 
 /* How terms are stored: guard is GUARD or GUARD_DEEP. */
@@ -201,7 +204,7 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
         lo[XENT_LANES]; /* local arrays: compilers keep these in registers, but gcc not in a loop with stream_line */
     for (int l = 0; l < XENT_LANES; l++) hi[l] = sigma, lo[l] = 0;
     enum { PER_LINE = NAME(PER_LINE) };
-    const ptrdiff_t aligned = scale ? NAME(aligned_by)(n) : 0;
+    const ptrdiff_t aligned = scale == WITH_SCALING ? NAME(aligned_by)(n) : 0;
     const int edges = (int)((n - aligned + PER_LINE - 1) / PER_LINE); /* lines of them: 1 to 3 */
     REAL edge[3][PER_LINE], behind = 0;
     if (aligned) {
@@ -222,7 +225,11 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
     }
     const ptrdiff_t whole = aligned ? aligned : n - n % XENT_LANES;
     ptrdiff_t i = 0;
-    if (scale) {
+    for (; scale == WITH_LINES && scaled_n >= LINES_AT_ONCE; scaled_n -= LINES_AT_ONCE) {
+        for (const ptrdiff_t end = i + LINES_AT_ONCE * XENT_LANES; i < end; i += XENT_LANES) { SWEEP_GROUP }
+        for (int l = 0; l < LINES_AT_ONCE; l++, terms += PER_LINE, to += PER_LINE) stream_line(to, terms);
+    }
+    if (scale == WITH_SCALING) {
         enum { MANY = 4 * XENT_LANES }; /* so lines are made in a loop, then stored */
         while (i + MANY <= scaled_n) {
             _Alignas(XENT_LINE) REAL lines[MANY];
@@ -276,10 +283,11 @@ SWEEP(sweep_sum_clamped, SUM_ONLY, 1, 0)
 SWEEP(sweep_packed, SUM_PACKED, 0, 0)
 SWEEP(sweep_store, SUM_STORE, 0, 0)
 SWEEP(sweep_store_clamped, SUM_STORE, 1, 0)
-SWEEP(sweep_and_stream, SUM_KEEP, 0, 1)
+SWEEP(sweep_and_stream, SUM_KEEP, 0, WITH_SCALING)
 SWEEP(sweep_in_place, SUM_IN_PLACE, 0, 0)
 SWEEP(sweep_in_place_clamped, SUM_IN_PLACE, 1, 0)
 SWEEP(sweep_packed_in_place, SUM_PACKED_IN_PLACE, 0, 0)
+SWEEP(sweep_and_store_lines, SUM_PACKED_IN_PLACE, 0, WITH_LINES)
 #undef SWEEP
 
 XENT_INLINE int NAME(has_nan)(const REAL *x, ptrdiff_t n) {
@@ -321,7 +329,14 @@ static inline int NAME(block_start)(const REAL *x, ptrdiff_t n, REAL *e, headroo
 static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, const NAME(reduction) * by,
                                      NAME(lanes) * lanes, look_ahead look) {
     const REAL sigma = NAME(sigma)(room.guard);
-    if (!e)
+    xent_lines *left = look.left;
+    if (e == x && left && left->n >= LINES_AT_ONCE && !by->clamp) {
+        const ptrdiff_t most = n / (LINES_AT_ONCE * XENT_LANES), whole = left->n / LINES_AT_ONCE;
+        const NAME(scaling) lines = {(const REAL *)(const void *)left->from, (REAL *)(void *)left->to, 0, 0,
+                                     (most < whole ? most : whole) * LINES_AT_ONCE};
+        NAME(sweep_and_store_lines)(NULL, e, n, by->rounder, sigma, by->floor, lanes, look, &lines);
+        left->from += lines.n * XENT_LINE, left->to += lines.n * XENT_LINE, left->n -= lines.n;
+    } else if (!e)
         (by->clamp     ? NAME(sweep_sum_clamped)
          : look.packed ? NAME(sweep_packed)
                        : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes, look, NULL);
