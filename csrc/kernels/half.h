@@ -42,10 +42,14 @@ XENT_INLINE ptrdiff_t eights_from_float16(const uint16_t *restrict from, float *
 }
 XENT_INLINE ptrdiff_t eights_to_float16(const float *restrict from, uint16_t *restrict to, ptrdiff_t n) {
     ptrdiff_t i = 0;
-    for (; i + 8 <= n; i += 8)
+    int nan = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 f = _mm256_loadu_ps(from + i);
         _mm_storeu_si128((__m128i *)(void *)(to + i),
-                         _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    for (ptrdiff_t j = 0; j < i; j++) to[j] = (to[j] & 0x7fff) > 0x7c00 ? (to[j] & 0x8000) | 0x7e00 : to[j];
+                         _mm256_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        nan |= _mm256_movemask_ps(_mm256_cmp_ps(f, f, _CMP_UNORD_Q));
+    }
+    for (ptrdiff_t j = 0; j < i && nan; j++) to[j] = (to[j] & 0x7fff) > 0x7c00 ? (to[j] & 0x8000) | 0x7e00 : to[j];
     return i;
 }
 #else
@@ -60,8 +64,19 @@ XENT_INLINE ptrdiff_t eights_to_float16(const float *restrict from, uint16_t *re
 XENT_HALVES(line_from_float16, uint16_t, float, from_float16, eights_from_float16(from, to, n))
 XENT_HALVES(line_to_float16, float, uint16_t, to_float16, eights_to_float16(from, to, n))
 XENT_HALVES(line_from_bfloat16, uint16_t, float, from_bfloat16, 0)
-XENT_HALVES(line_to_bfloat16, float, uint16_t, to_bfloat16, 0)
+XENT_HALVES(line_to_any_bfloat16, float, uint16_t, to_bfloat16, 0)
 #undef XENT_HALVES
+
+/* Numbers, as if there were no NaN, which is looked for meanwhile: 8192 x 1000 takes 3 % less so. */
+XENT_NOINLINE void line_to_bfloat16(const float *restrict from, uint16_t *restrict to, ptrdiff_t n) {
+    uint32_t most = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const uint32_t u = word_of(from[i]), size = u & 0x7fffffff;
+        to[i] = (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+        most = size > most ? size : most;
+    }
+    if (most > 0x7f800000) line_to_any_bfloat16(from, to, n);
+}
 
 XENT_INLINE void line_from_half(xent_type type, const uint16_t *from, float *to, ptrdiff_t n) {
     (type == XENT_FLOAT16 ? line_from_float16 : line_from_bfloat16)(from, to, n);

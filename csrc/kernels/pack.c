@@ -20,7 +20,7 @@
  * rows one by one: the same. */
 enum {
     XENT_PACKED = 64,
-    XENT_PACK_NEAR = 32768,
+    XENT_PACK_NEAR = 16384,
     XENT_PACK_FAR = 524288,
     XENT_PACK_MOST = 1 << 23,
     XENT_CLASSES_AHEAD = 32,
@@ -171,131 +171,111 @@ static int NAME(pack_start)(NAME(pack) * pack, const xent_layout *layout, const 
     return pack->memory != NULL;
 }
 
-/* The pack as a view whose row `first` is the pack's first. While its rows are summed, those that will be packed next are
- * asked for; but where terms are stored elsewhere, and memory is busy with that (4096 x 2000, every second class: 1.1 ns per
- * logit against 0.9). */
-static xent_view NAME(view_of_pack)(const NAME(pack) * pack, const xent_layout *layout, const xent_view *from,
-                                    const xent_view *out, ptrdiff_t first) {
-    const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
-    xent_view view = plain_rows(layout, pack->rows, NAME(own_type), size, pack->stride * size, first);
-    view.first = first, view.pairs = 1;
-    if (!layout->n_class || !layout->n_batch || (out && out->direct)) return view;
+/* The pack as a view whose row `first` is the pack's first, in *view, which has been one of it. While its rows are summed,
+ * those that will be packed next are asked for; but where terms are stored elsewhere, and memory is busy with that (4096 x
+ * 2000, every second class: 1.1 ns per logit against 0.9). */
+static void NAME(view_pack)(const NAME(pack) * pack, const xent_layout *layout, const xent_view *from,
+                            const xent_view *out, ptrdiff_t first, xent_view *view) {
+    begin_rows(view, pack->rows, pack->stride * (ptrdiff_t)sizeof(REAL), first);
+    view->pairs = 1, view->next = NULL;
+    if (!layout->n_class || !layout->n_batch || (out && out->direct)) return;
     const ptrdiff_t step = from->class_stride[layout->n_class - 1], row = from->batch_stride[layout->n_batch - 1];
-    if (pack->neighbours && (!row || magnitude(row) > XENT_LINE)) return view;
-    view.next = row_of(layout, from, first + pack->n);
+    if (pack->neighbours && (!row || magnitude(row) > XENT_LINE)) return;
+    view->next = row_of(layout, from, first + pack->n);
     if (pack->neighbours) {
-        view.pairs = (pack->n * magnitude(row) - 1) / (2 * XENT_LINE) + 1;
-        if (row < 0) view.next += row * (pack->n - 1);
-        view.next_step = step, view.next_row = layout->classes / XENT_LANES * step;
-        view.next_class = step, view.next_side = XENT_SIDE * magnitude(row);
+        view->pairs = (pack->n * magnitude(row) - 1) / (2 * XENT_LINE) + 1;
+        if (row < 0) view->next += row * (pack->n - 1);
+        view->next_step = step, view->next_row = layout->classes / XENT_LANES * step;
+        view->next_class = step, view->next_side = XENT_SIDE * magnitude(row);
     } else {
-        view.next_step = step * XENT_LANES, view.next_row = row;
-        if (magnitude(view.next_step) > 2 * XENT_LINE) /* as that of every second class, which spans four lines */
-            view.next_more = magnitude(view.next_step) / 2;
-        if (step < 0) view.next += step * (XENT_LANES - 1);
+        view->next_step = step * XENT_LANES, view->next_row = row;
+        if (magnitude(view->next_step) > 2 * XENT_LINE) /* as that of every second class, which spans four lines */
+            view->next_more = magnitude(view->next_step) / 2;
+        if (step < 0) view->next += step * (XENT_LANES - 1);
     }
-    return view;
 }
 
-/* Large results of 16 bits, in rows that follow each other: converted beside the pack, and stored past the cache while the
- * next pack is summed. Stored at once, they would hold up all stores behind them. */
-typedef struct {
-    const xent_view *out; /* NULL: other results */
-    xent_lines left;
-    uint16_t *halves;
-} NAME(half_results);
-
-static int NAME(half_results_start)(NAME(half_results) * h, const xent_layout *layout, const xent_view *out,
-                                    const NAME(pack) * pack) {
-    const ptrdiff_t size = layout->classes * 2;
-    *h = (NAME(half_results)){0};
-    if (sizeof(REAL) != 4 || !out || !is_half(out->type) || !pack->past || layout->n_batch != 1 || layout->n_class != 1 ||
-        out->batch_stride[0] != size || out->class_stride[0] != 2)
-        return 1;
-    h->out = out;
-    h->halves = malloc((size_t)(pack->n * size + 2 * XENT_LINE));
-    return h->halves != NULL;
-}
-static void NAME(store_lines)(NAME(half_results) * h) {
-    for (; h->left.n; h->left.n--, h->left.from += XENT_LINE, h->left.to += XENT_LINE)
-        stream_line(h->left.to, h->left.from);
-}
-static void NAME(convert_rows)(NAME(half_results) * h, const xent_layout *layout, const NAME(pack) * pack, ptrdiff_t first,
-                               ptrdiff_t n) {
-    NAME(store_lines)(h);
-    char *to = row_of(layout, h->out, first);
-    const ptrdiff_t bytes = n * layout->classes * 2, before = (ptrdiff_t)(-(uintptr_t)to % XENT_LINE);
-    char *start = (char *)h->halves + -(uintptr_t)h->halves % XENT_LINE + (XENT_LINE - before) % XENT_LINE;
-    for (ptrdiff_t r = 0; r < n; r++)
-        line_to_half(h->out->type, (const float *)(const void *)(pack->rows + r * pack->stride), (uint16_t *)(void *)start + r * layout->classes, layout->classes);
-    const ptrdiff_t head = before < bytes ? before : bytes, lines = (bytes - head) / XENT_LINE, tail = head + lines * XENT_LINE;
-    memcpy(to, start, (size_t)head);
-    memcpy(to + tail, start + tail, (size_t)(bytes - tail));
-    h->left = (xent_lines){start + head, to + head, lines};
-}
-
+#include "pack_halves.h"
 #include "pack_columns.h"
+
+/* Packs, one after another. */
+typedef struct {
+    NAME(pack) pack;
+    NAME(halves) halves;
+    const xent_layout *layout;
+    const xent_view *x, *out; /* out NULL: no results are left in the pack */
+    xent_view view;           /* of the pack */
+} NAME(packs);
+
+/* Ready to pack `rows` rows, whole groups of them; 0 where there is no memory. */
+static int NAME(packs_begin)(NAME(packs) * p, const xent_layout *layout, const xent_view *x, const xent_view *out,
+                             ptrdiff_t rows, ptrdiff_t group, atomic_int *failed) {
+    p->layout = layout, p->x = x, p->out = out && out->direct ? NULL : out;
+    const int begun = NAME(pack_start)(&p->pack, layout, x, out, rows, group);
+    if (begun && NAME(halves_start)(&p->halves, layout, p->out, &p->pack)) {
+        const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
+        p->view = plain_rows(layout, p->pack.rows, NAME(own_type), size, p->pack.stride * size, 0);
+        p->view.left = &p->halves.left;
+        return 1;
+    }
+    if (begun) free(p->pack.memory);
+    atomic_store(failed, 1);
+    return 0;
+}
+static void NAME(packs_in)(NAME(packs) * p, const xent_view *out, ptrdiff_t first, ptrdiff_t n) {
+    NAME(view_pack)(&p->pack, p->layout, p->x, out, first, &p->view);
+    NAME(move_rows)(p->layout, p->x, first, n, &p->pack, 1);
+}
+static void NAME(packs_out)(NAME(packs) * p, ptrdiff_t first, ptrdiff_t n) {
+    if (p->halves.out)
+        NAME(halves_out)(&p->halves, p->layout, &p->pack, first, n);
+    else if (p->out)
+        NAME(move_rows)(p->layout, p->out, first, n, &p->pack, 0);
+}
+static void NAME(packs_end)(NAME(packs) * p) {
+    NAME(halves_end)(&p->halves);
+    if (p->pack.past) stream_end();
+    free(p->pack.memory);
+}
 
 /* a->packed on packed rows; it is given several groups at once where it can take them. */
 void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
-    const int out = a->grad && !a->grad->direct;
     xent_loss_args inner = *a;
-    NAME(pack) pack;
+    NAME(packs) p;
     if (NAME(loss_by_columns)(a)) {
         NAME(columns_loss)(a, first, last);
         return;
     }
+    if (!NAME(packs_begin)(&p, a->layout, a->logits, a->grad, last - first, a->group_rows, a->failed)) return;
     inner.group_rows = a->packed_runs ? a->group_rows : 0;
-    if (!NAME(pack_start)(&pack, a->layout, a->logits, a->grad, last - first, a->group_rows)) {
-        atomic_store(a->failed, 1);
-        return;
-    }
-    NAME(half_results) half;
-    if (!NAME(half_results_start)(&half, a->layout, a->grad, &pack)) atomic_store(a->failed, 1);
+    inner.logits = &p.view, inner.grad = p.out ? &p.view : a->grad;
     for (ptrdiff_t n; first < last; first += n, group += n / a->group_rows) {
-        n = last - first < pack.n ? last - first : pack.n;
-        xent_view view = NAME(view_of_pack)(&pack, a->layout, a->logits, a->grad, first);
-        view.left = &half.left;
-        inner.logits = &view;
-        if (out) inner.grad = &view;
-        NAME(move_rows)(a->layout, a->logits, first, n, &pack, 1);
+        n = last - first < p.pack.n ? last - first : p.pack.n;
+        NAME(packs_in)(&p, a->grad, first, n);
         const ptrdiff_t step = a->packed_runs ? n : a->group_rows;
         for (ptrdiff_t at = 0; at < n; at += step)
             a->packed(&inner, first + at, first + (n - at < step ? n : at + step), group + at / a->group_rows);
-        if (half.out)
-            NAME(convert_rows)(&half, a->layout, &pack, first, n);
-        else if (out)
-            NAME(move_rows)(a->layout, a->grad, first, n, &pack, 0);
+        NAME(packs_out)(&p, first, n);
     }
-    NAME(store_lines)(&half);
-    free(half.halves);
-    if (pack.past) stream_end();
-    free(pack.memory);
+    NAME(packs_end)(&p);
 }
 
 /* The same for reductions. */
 void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
-    const int out = a->out && !a->out->direct;
     xent_reduce_args inner = *a;
-    NAME(pack) pack;
+    NAME(packs) p;
     if (by_columns(a->layout, a->x, a->out)) {
         NAME(columns_reduce)(a, first, last);
         return;
     }
-    if (!NAME(pack_start)(&pack, a->layout, a->x, a->out, last - first, 1)) {
-        atomic_store(a->failed, 1);
-        return;
-    }
+    if (!NAME(packs_begin)(&p, a->layout, a->x, a->out, last - first, 1, a->failed)) return;
+    inner.x = &p.view, inner.out = p.out ? &p.view : a->out;
     for (ptrdiff_t n; first < last; first += n) {
-        n = last - first < pack.n ? last - first : pack.n;
-        const xent_view view = NAME(view_of_pack)(&pack, a->layout, a->x, a->out, first);
-        inner.x = &view;
-        if (out) inner.out = &view;
-        NAME(move_rows)(a->layout, a->x, first, n, &pack, 1);
+        n = last - first < p.pack.n ? last - first : p.pack.n;
+        NAME(packs_in)(&p, a->out, first, n);
         a->packed(&inner, first, first + n);
-        if (out) NAME(move_rows)(a->layout, a->out, first, n, &pack, 0);
+        NAME(packs_out)(&p, first, n);
     }
-    if (pack.past) stream_end();
-    free(pack.memory);
+    NAME(packs_end)(&p);
 }
 #endif

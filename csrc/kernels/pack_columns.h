@@ -171,14 +171,18 @@ static void NAME(send_block)(const xent_blocks *blocks, ptrdiff_t block) {
 /* Ready to pack `rows` rows; 0 where there is no memory. */
 static int NAME(columns_begin)(NAME(columns) * c, const xent_layout *layout, const xent_view *x, const xent_view *out,
                                ptrdiff_t rows, atomic_int *failed) {
-    *c = (NAME(columns)){
-        .blocks = {NAME(bring_block), NAME(send_block), x, NULL}, .layout = layout, .x = x, .out = out};
+    *c =
+        (NAME(columns)){.blocks = {NAME(bring_block), NAME(send_block), x, NULL}, .layout = layout, .x = x, .out = out};
     const int begun = NAME(columns_start)(&c->pack, layout, x, out, rows);
     uintptr_t places = (uintptr_t)x->data;
     for (int d = 0; d < layout->n_batch; d++) places |= (uintptr_t)x->batch_stride[d];
     for (int d = 0; d < layout->n_class; d++) places |= (uintptr_t)x->class_stride[d];
     c->aligned = x->type == NAME(own_type) && !x->swapped && places % sizeof(REAL) == 0 &&
                  x->batch_stride[layout->n_batch - 1] == (ptrdiff_t)sizeof(REAL);
+    const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
+    c->view = plain_rows(layout, c->pack.rows, NAME(own_type), c->pack.stride * size, size, 0);
+    c->view.direct = 0, c->view.columns = c->pack.stride, c->view.pairs = 1;
+    c->view.blocks = 2 * XENT_SIDE * layout->classes * size > XENT_COLUMN_BYTES ? &c->blocks : NULL;
     if (!begun) atomic_store(failed, 1);
     return begun;
 }
@@ -187,21 +191,18 @@ static int NAME(columns_begin)(NAME(columns) * c, const xent_layout *layout, con
  * they are worked on. */
 static void NAME(columns_in)(NAME(columns) * c, ptrdiff_t first, ptrdiff_t last) {
     const xent_layout *layout = c->layout;
-    const ptrdiff_t size = (ptrdiff_t)sizeof(REAL), step = c->x->batch_stride[layout->n_batch - 1];
+    const ptrdiff_t step = c->x->batch_stride[layout->n_batch - 1];
     c->first = first, c->n = NAME(columns_at_once)(&c->pack, layout, c->out ? c->out : c->x, first, last);
     xent_view *view = &c->view;
-    *view = plain_rows(layout, c->pack.rows, NAME(own_type), c->pack.stride * size, size, first);
-    view->direct = 0, view->columns = c->pack.stride, view->first = first, view->pairs = 1;
+    begin_rows(view, c->pack.rows, (ptrdiff_t)sizeof(REAL), first);
+    view->next = NULL;
     if (magnitude(step) <= XENT_LINE) { /* else hardly anything of a line is theirs */
         const ptrdiff_t before = step < 0 ? step * (XENT_SIDE - 1) : 0;
         view->next_class = c->x->class_stride[layout->n_class - 1], view->next_side = XENT_SIDE * step;
         c->blocks.here = row_of(layout, c->x, first) + before;
         if (first + c->n < last) view->next = row_of(layout, c->x, first + c->n) + before;
     }
-    if (2 * XENT_SIDE * layout->classes * size > XENT_COLUMN_BYTES)
-        view->blocks = &c->blocks;
-    else
-        NAME(move_columns)(layout, c->x, first, c->n, &c->pack, 0, layout->classes, 0, 1);
+    if (!view->blocks) NAME(move_columns)(layout, c->x, first, c->n, &c->pack, 0, layout->classes, 0, 1);
 }
 
 /* Their results in their places. */

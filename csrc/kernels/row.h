@@ -142,7 +142,7 @@ typedef struct NAME(sweeper) {
     ptrdiff_t column_stride, side_step; /* so far from class to class, and from XENT_SIDE rows to the next; */
     int columns_stored;                 /* and are their terms, not their logits, */
     int keeps_logits;                   /* as they are to be of rows that were turned, or come by blocks */
-    int holds, sent; /* results of blocks are not to be sent yet; or were (long_columns.h) */
+    int holds, sent;                    /* results of blocks are not to be sent yet; or were (long_columns.h) */
     block_scale column_blocks[XENT_COLUMN_BLOCKS][XENT_SIDE]; /* what those of each block are relative to */
     row_batch batch;                                          /* the rows of the last sum_rows */
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];        /* by which scale_rows is to multiply their terms */

@@ -56,11 +56,16 @@ static inline int by_columns(const xent_layout *layout, const xent_view *x, cons
            (!out || lie_side_by_side(layout, out));
 }
 
+/* Row `first` of the batch is now at `rows`, and what follows it `stride` bytes apart. */
+XENT_INLINE void begin_rows(xent_view *view, void *rows, ptrdiff_t stride, ptrdiff_t first) {
+    view->data = (char *)((uintptr_t)rows - (uintptr_t)first * (uintptr_t)stride), view->first = first;
+}
+
 /* Plain rows of `size` bytes a number, `stride` bytes apart, the first of which is row `first` of the batch. */
 static inline xent_view plain_rows(const xent_layout *layout, void *rows, xent_type type, ptrdiff_t size,
                                    ptrdiff_t stride, ptrdiff_t first) {
     xent_view view = {.type = type, .direct = 1};
-    view.data = (char *)((uintptr_t)rows - (uintptr_t)first * (uintptr_t)stride);
+    begin_rows(&view, rows, stride, first);
     for (int d = layout->n_class - 1; d >= 0; d--) view.class_stride[d] = size, size *= layout->class_shape[d];
     for (int d = layout->n_batch - 1; d >= 0; d--) view.batch_stride[d] = stride, stride *= layout->batch_shape[d];
     return view;

@@ -226,7 +226,9 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
     const ptrdiff_t whole = aligned ? aligned : n - n % XENT_LANES;
     ptrdiff_t i = 0;
     for (; scale == WITH_LINES && scaled_n >= LINES_AT_ONCE; scaled_n -= LINES_AT_ONCE) {
-        for (const ptrdiff_t end = i + LINES_AT_ONCE * XENT_LANES; i < end; i += XENT_LANES) { SWEEP_GROUP }
+        for (const ptrdiff_t end = i + LINES_AT_ONCE * XENT_LANES; i < end; i += XENT_LANES) {
+            SWEEP_GROUP
+        }
         for (int l = 0; l < LINES_AT_ONCE; l++, terms += PER_LINE, to += PER_LINE) stream_line(to, terms);
     }
     if (scale == WITH_SCALING) {
@@ -288,6 +290,7 @@ SWEEP(sweep_in_place, SUM_IN_PLACE, 0, 0)
 SWEEP(sweep_in_place_clamped, SUM_IN_PLACE, 1, 0)
 SWEEP(sweep_packed_in_place, SUM_PACKED_IN_PLACE, 0, 0)
 SWEEP(sweep_and_store_lines, SUM_PACKED_IN_PLACE, 0, WITH_LINES)
+SWEEP(sweep_sum_and_store_lines, SUM_PACKED, 0, WITH_LINES)
 #undef SWEEP
 
 XENT_INLINE int NAME(has_nan)(const REAL *x, ptrdiff_t n) {
@@ -330,12 +333,13 @@ static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headro
                                      NAME(lanes) * lanes, look_ahead look) {
     const REAL sigma = NAME(sigma)(room.guard);
     xent_lines *left = look.left;
-    if (e == x && left && left->n >= LINES_AT_ONCE && !by->clamp) {
+    if (left && left->n >= LINES_AT_ONCE && look.packed && (!e || e == x) && !by->clamp) {
         const ptrdiff_t most = n / (LINES_AT_ONCE * XENT_LANES), whole = left->n / LINES_AT_ONCE;
-        const NAME(scaling) lines = {(const REAL *)(const void *)left->from, (REAL *)(void *)left->to, 0, 0,
+        const NAME(scaling) these = {(const REAL *)(const void *)left->from, (REAL *)(void *)left->to, 0, 0,
                                      (most < whole ? most : whole) * LINES_AT_ONCE};
-        NAME(sweep_and_store_lines)(NULL, e, n, by->rounder, sigma, by->floor, lanes, look, &lines);
-        left->from += lines.n * XENT_LINE, left->to += lines.n * XENT_LINE, left->n -= lines.n;
+        (e ? NAME(sweep_and_store_lines) : NAME(sweep_sum_and_store_lines))(x, e, n, by->rounder, sigma, by->floor,
+                                                                            lanes, look, &these);
+        left->from += these.n * XENT_LINE, left->to += these.n * XENT_LINE, left->n -= these.n;
     } else if (!e)
         (by->clamp     ? NAME(sweep_sum_clamped)
          : look.packed ? NAME(sweep_packed)
