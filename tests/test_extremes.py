@@ -129,7 +129,8 @@ def test_mean_of_tiny_weights(dtype, tier):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_nan_has_one_sign(dtype, tier):
-    """Sums of several NaNs, and products of two, had the sign of either, by the compiler's order of operands."""
+    """Sums of several NaNs, and products of two, had the sign of either, by the compiler's order of operands; and inf - inf
+    that of the processor."""
     rng = np.random.default_rng(7)
     one = np.array(np.nan, dtype).tobytes()
     for rows, classes in [(9, 3), (70, 10), (40, 300), (3, 5000)]:
@@ -145,6 +146,13 @@ def test_a_nan_has_one_sign(dtype, tier):
                 bad = grad[np.isnan(grad)]
                 assert bad.size
                 assert bad.tobytes() == one * bad.size
+        for options in ({}, {"z_loss": 0.1}, {"label_smoothing": 0.1}):
+            for sign in (z, -z):
+                each = xent.cross_entropy(sign, y, reduction="none", **options)
+                for result in (each, xent.log_softmax(sign), xent.softmax(sign), xent.logsumexp(sign, axis=1)):
+                    bad = result[np.isnan(result)]
+                    assert bad.size
+                    assert bad.tobytes() == one * bad.size
         for sign in (z, -z):
             loss, grad = xent.sigmoid_cross_entropy_with_grad(sign, np.full_like(z, 0.25))
             bad = grad[np.isnan(grad)]

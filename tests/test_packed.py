@@ -101,6 +101,33 @@ def test_bits(tier, layout, dtype, classes):
             same(rounded(own, native), back(grad))
 
 
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("classes", [90, 131, 400, 1000, 5000])
+def test_large_results_of_16_bits(tier, classes, dtype, threads):
+    """They go past the cache within the sweeps over the rows of the next pack, but for those that are not ordinary."""
+    rows = (1 << 22) // classes + 3
+    z = np.random.default_rng(5).normal(0, 3, (rows, classes)).astype(dtype)
+    z[::97, 0] = {90: np.nan, 131: np.inf, 400: np.nan}.get(classes, -250.0)
+    z[5::89, 1:] = -200.0  # clamped
+    z[-1] = z[0, 1]
+    y = np.random.default_rng(6).integers(0, classes, rows)
+    y[::11] = -1
+    plain = z.astype(np.float32)
+    _, grad = xent.cross_entropy_with_grad(plain, y, ignore_index=-1, reduction="sum")
+    room = np.zeros(rows * classes + 96, dtype)
+    for n, offset in ((1, 0), (2, 1), (3, 24), (2, 31)):
+        xent.set_num_threads(n)
+        start = -room.ctypes.data % 64 // 2 + offset
+        room[:] = 7
+        out = room[start : start + z.size].reshape(z.shape)
+        xent.cross_entropy_with_grad(z, y, ignore_index=-1, reduction="sum", out=out)
+        same(out, rounded(grad, dtype))
+        assert (room[:start] == 7).all()
+        assert (room[start + z.size :] == 7).all()
+    for f in (xent.softmax, xent.log_softmax):
+        same(f(z, axis=1, out=out), rounded(f(plain, axis=1), dtype))
+
+
 @pytest.mark.parametrize("layout", ["axis 1 of 4", "every second class"])
 def test_threads_and_target_rows(layout, threads):
     shape, axis, view = LAYOUTS[layout]

@@ -125,7 +125,8 @@ static inline int NAME(put_losses)(const xent_loss_args *a, const ptrdiff_t *row
     int none = a->grad_scale[0] == 0.0; /* nothing to average */
     for (int r = 0; r < rows; r++) {
         const double loss = weight[r] == 0.0 ? 0.0 : weight[r] * k->loss[r];
-        k->loss[r] = fabs(loss) < 0x1p-1022 ? 0.0 : loss; /* what a mean of small weights is made of */
+        k->loss[r] = fabs(loss) < 0x1p-1022 ? 0.0 : loss;     /* what a mean of small weights is made of */
+        k->loss[r] = loss != loss ? (double)NAN : k->loss[r]; /* that of inf - inf is negative on some processors */
         none |= weight[r] == 0.0;
     }
     for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[row[r]] = NAME(rounded)(k->loss[r]);

@@ -71,6 +71,7 @@ static void NAME(put_logs)(NAME(sweeper) * w, const xent_view *out, char *out_ro
         const REAL *x = NAME(logits_at)(w, w->x_rows[r], start, n);
         REAL *to = out->direct ? (REAL *)out_row + start : w->terms;
         NAME(logs)(x, n, max, log_s, to);
+        for (ptrdiff_t i = 0; i < n && !finite; i++) to[i] = to[i] != to[i] ? (REAL)NAN : to[i]; /* of one sign */
         if (to == w->terms) scatter_block(w->layout, out, out_row, start, n, to, sizeof(REAL));
     }
 }
