@@ -13,7 +13,7 @@ typedef struct {
     ptrdiff_t batch_shape[XENT_MAX_DIMS], class_shape[XENT_MAX_DIMS];
 } xent_layout;
 
-/* Rows of many blocks, packed as columns (pack_columns.h), are brought to the pack a block of classes at a time, each while
+/* Rows of many classes, packed as columns (pack_columns.h), are brought to the pack a block of classes at a time, each while
  * the one before it is in the cache, and their results sent from there: what works on them asks for that. */
 typedef struct xent_view xent_view;
 typedef struct xent_blocks xent_blocks;

@@ -129,8 +129,8 @@ def test_mean_of_tiny_weights(dtype, tier):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_nan_has_one_sign(dtype, tier):
-    """Sums of several NaNs, and products of two, had the sign of either, by the compiler's order of operands; and inf - inf
-    that of the processor."""
+    """Sums of several NaNs, and products of two, had the sign of either, by the compiler's order of operands; inf - inf
+    has that of the processor."""
     rng = np.random.default_rng(7)
     one = np.array(np.nan, dtype).tobytes()
     for rows, classes in [(9, 3), (70, 10), (40, 300), (3, 5000)]:

@@ -1,5 +1,5 @@
-/* Rows of more than one block, packed as columns: XENT_SIDE of them, block by block as row_sum and row_scale have it, with
- * the same bits. Included once per dtype, in scale.h.
+/* Rows of many classes, packed as columns a block at a time (xent_blocks): XENT_SIDE of them, block by block as row_sum and
+ * row_scale have it, with the same bits. Included once per dtype, in scale.h.
  */
 XENT_INLINE int NAME(blocks_of)(const NAME(sweeper) * w) {
     return (int)((w->layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);

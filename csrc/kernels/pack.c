@@ -17,7 +17,7 @@
  * many as stay in the first-level cache. One row at least, whatever its length, which only 16 bits leave open. Loss and
  * gradient by contiguous rows, two threads, each pair in one run: 1000 x 8192, axis 0, packs of 512 KiB 2.0, of 256 2.6 (384
  * and 768, in another: as 512); 32000 x 1024, 64 rows 4.8, 32 rows 6.0; 32 rows 6.8, 16 rows 9.3. Packs of 8 to 64 KiB of
- * rows one by one: the same. */
+ * rows one by one: the same; of 16 bits 16 a little faster, with the results beside them (8192 x 1000 1 to 3 %). */
 enum {
     XENT_PACKED = 64,
     XENT_PACK_NEAR = 16384,
