@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "few_rows.h"
 #include "shares.h"
 #include "views.h"
 
@@ -325,6 +326,15 @@ static xent_status reduce(xent_reduce_kernel kernel, xent_reduce_kernel packing,
     return run_reduce(kernel, &args);
 }
 
+static xent_status logsumexp(const xent_kernels *kernels, const xent_shape *shape, const xent_array *x, void *out) {
+    geometry g;
+    g.n = 0;
+    const xent_view *view = add_array(&g, x);
+    lay_out(&g, shape);
+    if (view && is_few_rows(&g.layout, view)) return few_rows_lse(kernels, &g.layout, view, out);
+    return reduce(kernels->logsumexp, kernels->packed_reduce, shape, x, NULL, NULL, out, NULL);
+}
+
 xent_status xent_check_targets(const xent_cross_entropy_problem *p, double *weight, xent_fault *fault) {
     geometry g;
     g.n = 0;
@@ -402,7 +412,7 @@ xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, co
                                        REAL *out, REAL *sign) {                                                   \
         const xent_kernels *k = &xent_live_table()->DTYPE;                                                        \
         return weights->data ? reduce(k->weighted_logsumexp, NULL, shape, x, NULL, weights, out, sign)            \
-                             : reduce(k->logsumexp, k->packed_reduce, shape, x, NULL, NULL, out, NULL);           \
+                             : logsumexp(k, shape, x, out);                                                       \
     }                                                                                                             \
     xent_status xent_softmax_##DTYPE(const xent_shape *shape, const xent_array *x, const xent_array *out) {       \
         const xent_kernels *k = &xent_live_table()->DTYPE;                                                        \
@@ -420,7 +430,7 @@ xent_relation xent_relate(const xent_shape *out_shape, const xent_array *out, co
         return reduce(xent_live_table()->DTYPE.block_sums, NULL, shape, x, NULL, NULL, sums, NULL);               \
     }                                                                                                             \
     void xent_sums_lse_##DTYPE(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, REAL *out) {                   \
-        xent_live_table()->DTYPE.sums_lse(sums, blocks, rows, out);                                               \
+        xent_live_table()->DTYPE.sums_lse(sums, blocks, rows, out, NULL);                                         \
     }                                                                                                             \
     void xent_column_sums_##DTYPE(const REAL *z, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums,     \
                                   double *lost) {                                                                 \

@@ -128,7 +128,8 @@ typedef struct {
     xent_loss_kernel cross_entropy, soft_cross_entropy, hessian, sigmoid;
     xent_loss_kernel packed_loss, made_rows, tile_sum, tile_grad, tile_finish;
     xent_reduce_kernel packed_reduce, block_sums; /* row_out: blocks x rows of XENT_SUM_BYTES */
-    void (*sums_lse)(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, void *out);
+    /* out NULL: to `total`, which may be the first of them, the sum of each row instead */
+    void (*sums_lse)(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, void *out, void *total);
     void (*column_sums)(const xent_column_args *, ptrdiff_t first, ptrdiff_t last);
     void (*bias_activation)(const xent_dense_args *, const xent_dense_tile *);
     void (*activation_backward)(const xent_dense_args *, const xent_dense_tile *);

@@ -276,3 +276,24 @@ def test_the_gil_is_released(threads):
         stop.set()
         sys.setswitchinterval(before)
         counter.join(LIMIT)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("shape", [(1, 40_000), (3, 70_001), (7, 33_000), (2, 4_400_000)])
+def test_few_long_rows(tier, dtype, shape, threads):
+    """Fewer rows than threads: the blocks of each are shared out, with the bits of one thread; some millions at a time."""
+    plain = np.random.default_rng(0).normal(0, 3, shape).astype(dtype)
+    middle = shape[1] // 2
+    for odd in (None, np.nan, np.inf, 9e4, -np.inf):
+        z = plain.copy()
+        if odd is not None:
+            z[0, middle] = odd
+        if odd == -np.inf:
+            z[-1] = odd
+        results = []
+        for n in (1, 2, 3, 8):
+            xent.set_num_threads(n)
+            results.append([xent.logsumexp(z, axis=1).tobytes(), xent.logsumexp(z).tobytes()])
+        assert results == results[:1] * 4
+        if shape[1] > 10**6:
+            break

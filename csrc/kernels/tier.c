@@ -17,7 +17,7 @@
     void XENT_PASTE(tile_grad_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);          \
     void XENT_PASTE(tile_finish_##DTYPE_, XENT_TIER)(const xent_loss_args *, ptrdiff_t, ptrdiff_t, ptrdiff_t);        \
     void XENT_PASTE(block_sums_##DTYPE_, XENT_TIER)(const xent_reduce_args *, ptrdiff_t, ptrdiff_t);                  \
-    void XENT_PASTE(sums_lse_##DTYPE_, XENT_TIER)(const void *, ptrdiff_t, ptrdiff_t, void *);                        \
+    void XENT_PASTE(sums_lse_##DTYPE_, XENT_TIER)(const void *, ptrdiff_t, ptrdiff_t, void *, void *);                \
     void XENT_PASTE(column_sums_##DTYPE_, XENT_TIER)(const xent_column_args *, ptrdiff_t, ptrdiff_t);                 \
     void XENT_PASTE(bias_activation_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *);           \
     void XENT_PASTE(activation_backward_##DTYPE_, XENT_TIER)(const xent_dense_args *, const xent_dense_tile *);       \

@@ -1,7 +1,7 @@
 /* Rows too long to be held at once, taken a tile of neighbouring classes at a time; what is known of a row so far is
  * kept between the tiles.
  *   block_sums   the sum of the exponentials of each block of XENT_BLOCK classes: what a state can be put together from
- *   sums_lse     the blocks of a row added in their order: logsumexp, bit for bit that of the whole row
+ *   sums_lse     the blocks of a row added in their order: logsumexp, bit for bit that of the whole row; or their sum
  *   tile_sum     first sweep over the tiles: the row's sum so far, the label's logit, the mass of the targets
  *   tile_grad    second sweep, the logits made once more: the gradient in place, sum_c t_c (max - z_c) of target rows
  *   tile_finish  the losses, when all tiles have been seen
@@ -79,7 +79,7 @@ void KERNEL(block_sums)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t la
     NAME(sweeper_stop)(&w, few);
 }
 
-void KERNEL(sums_lse)(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, void *out) {
+void KERNEL(sums_lse)(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, void *out, void *total) {
     for (ptrdiff_t row = 0; row < rows; row++) {
         rowsum sum = {.max = -INFINITY, .kind = ROW_EMPTY}, block;
         for (ptrdiff_t b = 0; b < blocks; b++) {
@@ -88,6 +88,10 @@ void KERNEL(sums_lse)(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, void *
                 sum = block;
             else
                 add_block(&sum, &block);
+        }
+        if (!out) {
+            memcpy((char *)total + row * XENT_SUM_BYTES, &sum, sizeof sum);
+            continue;
         }
         const wide s = sum.kind == ROW_FINITE ? NAME(div)(sum.rest, sum.top) : (wide){0.0, 0.0};
         ((REAL *)out)[row] = NAME(rounded)(NAME(row_lse)(&sum, log1p_wide(s)));
