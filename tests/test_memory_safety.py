@@ -68,6 +68,21 @@ def all_calls(z, y, q, w, out):
 
 
 @pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+@pytest.mark.parametrize("rows", [32, 47, 100])
+def test_guard_pages_around_columns(tier, dtype, guarded, rows, at_end):
+    """Rows side by side, of so many classes that they are packed a block of them at a time."""
+    for n in (2049, 4097):
+        z = np.random.default_rng(n).normal(0, 1, (n, rows)).astype(dtype)
+        x, y, out = (guarded(a, at_end) for a in (z, np.arange(rows), z))
+        xent.logsumexp(x, axis=0)
+        xent.softmax(x, axis=0, out=out)
+        xent.log_softmax(x, axis=0, out=out)
+        xent.cross_entropy(x, y, axis=0)
+        xent.cross_entropy_with_grad(x, y, axis=0, out=out)
+        xent.cross_entropy_with_grad(x, y, axis=0, out=x)
+
+
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
 @pytest.mark.parametrize("rows", [1, 3, 17])
 def test_guard_pages(tier, dtype, guarded, rows, at_end):
     for n in LENGTHS if rows == 1 else LENGTHS[:30:3]:

@@ -281,7 +281,7 @@ def test_the_gil_is_released(threads):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shape", [(1, 40_000), (3, 70_001), (7, 33_000), (2, 4_400_000)])
 def test_few_long_rows(tier, dtype, shape, threads):
-    """Fewer rows than threads: the blocks of each are shared out, with the bits of one thread; some millions at a time."""
+    """Fewer rows than threads: the blocks of each are shared out, some at a time, with the bits of one thread."""
     plain = np.random.default_rng(0).normal(0, 3, shape).astype(dtype)
     middle = shape[1] // 2
     for odd in (None, np.nan, np.inf, 9e4, -np.inf):

@@ -172,7 +172,7 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         NAME(label_rows)(&w, &k, c.n, p->z_loss);
         for (int r = 0; r < c.n && c.some_ignored; r++)
             if (c.ignored[r]) weight[r] = k.lse[r] = 0.0;
-        w.holds = NAME(put_losses)(a, c.row, c.n, weight, &k);
+        w.holds = NAME(put_losses)(a, c.row, c.n, weight, &k); /* rows that weigh nothing are filled in below */
         if (a->grad)
             NAME(scale_rows)(&w, c.n, &known);
         else

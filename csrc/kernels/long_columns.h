@@ -38,7 +38,8 @@ static inline void NAME(send_blocks)(const NAME(sweeper) * w) {
     for (int i = 0; w->x->blocks && !w->sent && i < NAME(blocks_of)(w); i++) w->x->blocks->send(w->x->blocks, i);
 }
 
-/* What narrow_sums does, of such rows. Blocks of which nothing is kept all come to the place of the first. */
+/* What narrow_sums does, of such rows. Blocks of which nothing is kept all come to the place of the first. Where one is far,
+ * which is seen when it comes, all come once more. */
 static int NAME(long_columns_sums)(NAME(sweeper) * w) {
     const xent_blocks *blocks = w->x->blocks;
     rowsum sum[XENT_SIDE];

@@ -211,16 +211,15 @@ typedef struct {
 static int NAME(packs_begin)(NAME(packs) * p, const xent_layout *layout, const xent_view *x, const xent_view *out,
                              ptrdiff_t rows, ptrdiff_t group, atomic_int *failed) {
     p->layout = layout, p->x = x, p->out = out && out->direct ? NULL : out;
-    const int begun = NAME(pack_start)(&p->pack, layout, x, out, rows, group);
-    if (begun && NAME(halves_start)(&p->halves, layout, p->out, &p->pack)) {
-        const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
-        p->view = plain_rows(layout, p->pack.rows, NAME(own_type), size, p->pack.stride * size, 0);
-        p->view.left = &p->halves.left;
-        return 1;
+    if (!NAME(pack_start)(&p->pack, layout, x, out, rows, group)) {
+        atomic_store(failed, 1);
+        return 0;
     }
-    if (begun) free(p->pack.memory);
-    atomic_store(failed, 1);
-    return 0;
+    NAME(halves_start)(&p->halves, layout, p->out, &p->pack);
+    const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
+    p->view = plain_rows(layout, p->pack.rows, NAME(own_type), size, p->pack.stride * size, 0);
+    p->view.left = &p->halves.left;
+    return 1;
 }
 static void NAME(packs_in)(NAME(packs) * p, const xent_view *out, ptrdiff_t first, ptrdiff_t n) {
     NAME(view_pack)(&p->pack, p->layout, p->x, out, first, &p->view);

@@ -12,6 +12,8 @@
  */
 #ifndef XENT_PACK_COLUMNS_H
 #define XENT_PACK_COLUMNS_H
+#include <stddef.h>
+
 /* So many bytes are packed at a time, or XENT_SIDE rows, up to XENT_COLUMN_ROWS of them; and so many classes before one is
  * copied it is asked for. 1000 x 9000, axis 0, whose classes begin within lines: 1.5 times contiguous rows with packs of
  * 512 KiB, 1.6 with 256, 2.0 with 128; 1000 x 8192: 1.4, 1.4, 1.6; few classes: the same. */
@@ -122,6 +124,7 @@ typedef struct {
     ptrdiff_t first, n;
     xent_view view; /* of the pack, as rows from `first` on */
 } NAME(columns);
+_Static_assert(offsetof(NAME(columns), blocks) == 0, "what is told of its blocks is to lead to a pack");
 
 /* copy_in of XENT_SIDE rows, whose extremes so far are counted on the way: 32000 x 1024, axis 0, 0.27 ns per logit for the
  * loss, 0.28 by a sweep of their own. (Of packs of more rows each line of all would have to be left after the first 32:

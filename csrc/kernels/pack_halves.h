@@ -1,6 +1,6 @@
-/* Large results of 16 bits in rows that follow each other: converted beside the pack, and stored past the cache within the
- * sweeps over the rows of the next (block_sweep). Stored at once, as many lines would hold up every store behind them until
- * memory has taken them. Loss and gradient, two threads, by the time of float32: 8192 x 1000 1.16, and 1.0 so; 20000 x 400
+/* Large results of 16 bits in rows that follow each other, of classes that are swept: converted beside the pack, and stored
+ * past the cache within the sweeps over the rows of the next, where these are ordinary (block_sweep). Stored at once, as many
+ * lines would hold up every store behind them until memory has taken them. Loss and gradient, two threads, by the time of float32: 8192 x 1000 1.16, and 1.0 so; 20000 x 400
  * 1.7, 1.2; each row stored by itself as soon as it is scaled: 1.16, 1.5. Included once per dtype, in pack.c.
  */
 typedef struct {
@@ -9,18 +9,18 @@ typedef struct {
     xent_lines left;
 } NAME(halves);
 
-/* 0 where there is no memory. */
-static int NAME(halves_start)(NAME(halves) * h, const xent_layout *layout, const xent_view *out,
-                              const NAME(pack) * pack) {
+/* Where there is no memory for them they are other results, too. */
+static void NAME(halves_start)(NAME(halves) * h, const xent_layout *layout, const xent_view *out,
+                               const NAME(pack) * pack) {
     enum { SIZE = sizeof(uint16_t) };
     const ptrdiff_t size = layout->classes * SIZE;
     *h = (NAME(halves)){0};
-    if (sizeof(REAL) != 4 || !out || !is_half(out->type) || !pack->past || layout->n_batch != 1 ||
-        layout->n_class != 1 || out->batch_stride[0] != size || out->class_stride[0] != SIZE ||
-        (uintptr_t)out->data % SIZE)
-        return 1;
-    h->out = out, h->lines = malloc((size_t)(pack->n * size + 2 * XENT_LINE));
-    return h->lines != NULL;
+    if (sizeof(REAL) != 4 || !out || !is_half(out->type) || !pack->past || layout->classes <= XENT_NARROW ||
+        layout->n_batch != 1 || layout->n_class != 1 || out->batch_stride[0] != size || out->class_stride[0] != SIZE ||
+        (uintptr_t)out->data % SIZE || out->swapped)
+        return;
+    h->lines = malloc((size_t)(pack->n * size + 2 * XENT_LINE));
+    h->out = h->lines ? out : NULL;
 }
 
 /* What is left of the lines. */

@@ -56,7 +56,7 @@ static inline int by_columns(const xent_layout *layout, const xent_view *x, cons
            (!out || lie_side_by_side(layout, out));
 }
 
-/* Row `first` of the batch is now at `rows`, and what follows it `stride` bytes apart. */
+/* Row `first` of the batch is now at `rows`; `stride` is that of the view, from row to row. */
 XENT_INLINE void begin_rows(xent_view *view, void *rows, ptrdiff_t stride, ptrdiff_t first) {
     view->data = (char *)((uintptr_t)rows - (uintptr_t)first * (uintptr_t)stride), view->first = first;
 }

@@ -123,7 +123,8 @@ XENT_NOINLINE void NAME(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REA
 }
 
 /* The terms of an earlier row, which a sweep scales on its way: to[i] = terms[i] (hi + lo), stored past the cache. `to`
- * is the start of a line, n a whole number of XENT_LANES, no more than the sweep takes so. */
+ * is the start of a line, n a whole number of XENT_LANES, no more than the sweep takes so. Or, at `terms`, n lines of any
+ * results, which it stores as they are: LINES_AT_ONCE or a multiple. */
 typedef struct {
     const REAL *terms;
     REAL *to, hi, lo;
@@ -193,7 +194,7 @@ XENT_INLINE void NAME(put_tail)(const REAL *term, REAL left, REAL *hi, REAL *lo,
 }
 
 /* One block, into lanes. mode, clamp and scale are constants at every call; clamped, what is below floor counts as
- * floor; with scale, `scaled_n` terms of an earlier row are scaled, scaling_room(n) at most. */
+ * floor; WITH_SCALING, `scaled_n` terms of an earlier row are scaled, scaling_room(n) at most; WITH_LINES, it counts lines. */
 XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t n, REAL rounder, REAL sigma,
                              REAL floor, int mode, int clamp, NAME(lanes) *restrict out, int scale,
                              const REAL *restrict terms, REAL *restrict to, REAL d_hi, REAL d_lo, ptrdiff_t scaled_n,
@@ -333,12 +334,14 @@ static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headro
                                      NAME(lanes) * lanes, look_ahead look) {
     const REAL sigma = NAME(sigma)(room.guard);
     xent_lines *left = look.left;
-    if (left && left->n >= LINES_AT_ONCE && look.packed && (!e || e == x) && !by->clamp) {
-        const ptrdiff_t most = n / (LINES_AT_ONCE * XENT_LANES), whole = left->n / LINES_AT_ONCE;
-        const NAME(scaling) these = {(const REAL *)(const void *)left->from, (REAL *)(void *)left->to, 0, 0,
-                                     (most < whole ? most : whole) * LINES_AT_ONCE};
-        (e ? NAME(sweep_and_store_lines) : NAME(sweep_sum_and_store_lines))(x, e, n, by->rounder, sigma, by->floor,
-                                                                            lanes, look, &these);
+    const ptrdiff_t turns = n / (LINES_AT_ONCE * XENT_LANES), whole = left ? left->n / LINES_AT_ONCE : 0;
+    if (turns && whole && look.packed && (!e || e == x) && !by->clamp) {
+        const NAME(scaling) these = {.terms = (const REAL *)(const void *)left->from,
+                                     .to = (REAL *)(void *)left->to,
+                                     .n = (turns < whole ? turns : whole) * LINES_AT_ONCE};
+        if (e) NAME(sweep_and_store_lines)
+        (NULL, e, n, by->rounder, sigma, by->floor, lanes, look, &these);
+        else NAME(sweep_sum_and_store_lines)(x, NULL, n, by->rounder, sigma, by->floor, lanes, look, &these);
         left->from += these.n * XENT_LINE, left->to += these.n * XENT_LINE, left->n -= these.n;
     } else if (!e)
         (by->clamp     ? NAME(sweep_sum_clamped)

@@ -1,6 +1,6 @@
 /* Every public function, on every tier, over every layout of the arrays, type of label, thread count, and in place: the
  * same bits, no byte touched outside the results. Built with -fsanitize=address,undefined by tests/c/sanitizers.sh. */
-#include "exercise.h"
+#include "exercise_packs.h"
 
 static int passed, failed;
 
@@ -55,6 +55,31 @@ static void check_faults(xent_type type) {
     }
 }
 
+/* Columns and contiguous rows; 16 bits, in place, on several threads, and on one. */
+static void check_packs(void) {
+    static const ptrdiff_t ROWS[] = {33, 40, 97}, CLASSES[] = {2049, 4097, 8200};
+    for (int i = 0; i < 3; i++) {
+        const xent_type type = i % 2 ? XENT_FLOAT64 : XENT_FLOAT32;
+        xent_set_num_threads(1);
+        const uint64_t hash = packed_results(type, ROWS[i], CLASSES[i], 0, 0);
+        for (int in_place = 0; in_place < 2; in_place++) {
+            expect(packed_results(type, ROWS[i], CLASSES[i], 1, in_place) == hash, "columns by blocks", "");
+            xent_set_num_threads(3);
+        }
+    }
+    static const ptrdiff_t FEW[] = {1, 17, 129, 300, 1000, 5000};
+    for (size_t i = 0; i < sizeof FEW / sizeof *FEW; i++) {
+        const ptrdiff_t rows = 20000 / FEW[i] + 3;
+        xent_set_num_threads(1);
+        const uint64_t hash = packed_results(XENT_BFLOAT16, rows, FEW[i], 0, 1);
+        for (int threads = 1; threads < 4; threads += 2) {
+            xent_set_num_threads(threads);
+            expect(packed_results(XENT_BFLOAT16, rows, FEW[i], 0, 0) == hash, "16 bits past the cache", "");
+            expect(packed_results(XENT_BFLOAT16, rows, FEW[i], 1, 0) == hash, "16 bits, columns", "");
+        }
+    }
+}
+
 int main(void) {
     static const xent_type LABELS[N_LAYOUTS] = {XENT_INT64, XENT_INT32,  XENT_UINT8,  XENT_INT8, XENT_UINT64,
                                                 XENT_INT16, XENT_UINT16, XENT_UINT32, XENT_INT64};
@@ -84,6 +109,7 @@ int main(void) {
             if (!thorough) thorough = hash;
             expect(hash == thorough, "long rows, large batches", in_place ? "three threads" : "one thread");
         }
+        check_packs();
         check_faults(XENT_FLOAT32);
         check_faults(XENT_FLOAT64);
         printf("%s: %d passed, %d failed\n", name, passed, failed);

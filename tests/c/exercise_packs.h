@@ -1,0 +1,66 @@
+/* Packs that the rows of exercise.h are too few or too short for: columns that come by blocks, and results of 16 bits that
+ * are stored while later rows are summed. Every array is as long as what it holds; results are those of contiguous rows.
+ */
+#include "exercise.h"
+
+/* float32 numbers whose last 16 bits are 0, so that a bfloat16 is the first half of one. */
+static void plain_number(unsigned char *to, xent_type type, double value) {
+    float f = (float)value;
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    u &= 0xffff0000u;
+    memcpy(&f, &u, sizeof f);
+    if (type == XENT_FLOAT64) value = (double)f, memcpy(to, &value, sizeof value);
+    if (type == XENT_FLOAT32) memcpy(to, &f, sizeof f);
+    if (type == XENT_BFLOAT16) memcpy(to, (unsigned char *)&u + 2, 2);
+}
+
+static unsigned char *numbers_in(xent_type type, size_t size, ptrdiff_t rows, ptrdiff_t classes, int turned) {
+    unsigned char *data = malloc((size_t)(rows * classes) * size);
+    random_state r = {7};
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t c = 0; c < classes; c++) {
+            double value = uniform(&r, XENT_FLOAT32, 4);
+            if (i % 37 == 5 && c == classes - 1) value = i % 2 ? NOT_A_NUMBER : 1e5;
+            if (i % 37 == 6 && c) value = -200.0; /* results vanish */
+            plain_number(data + (size_t)(turned ? c * rows + i : i * classes + c) * size, type, value);
+        }
+    return data;
+}
+
+/* All that takes such rows: hashes of the results, row by row. */
+static uint64_t packed_results(xent_type type, ptrdiff_t rows, ptrdiff_t classes, int turned, int in_place) {
+    const size_t size = type == XENT_FLOAT64 ? 8 : type == XENT_FLOAT32 ? 4 : 2;
+    const ptrdiff_t step = (ptrdiff_t)size, shape[2] = {rows, classes};
+    const ptrdiff_t strides[2] = {turned ? step : classes * step, turned ? rows * step : step};
+    const int f64 = type == XENT_FLOAT64;
+    uint64_t hash = 0;
+    for (int what = 0; what < 4; what++) {
+        unsigned char *in = numbers_in(type, size, rows, classes, turned), *out = in;
+        if (!in_place) out = malloc((size_t)(rows * classes) * size);
+        const xent_array x = {.data = in, .type = type, .strides = strides},
+                         y = {.data = out, .type = type, .strides = strides};
+        const xent_shape s = {.ndim = 2, .shape = shape, .class_axes = 2};
+        if (what == 0) (f64 ? xent_softmax_f64 : xent_softmax_f32)(&s, &x, &y);
+        if (what == 1) (f64 ? xent_log_softmax_f64 : xent_log_softmax_f32)(&s, &x, &y);
+        if (what > 1) {
+            xent_cross_entropy_problem p = {.shape = s, .logits = x, .has_ignore = what == 3, .ignore = -2};
+            xent_cross_entropy_result result = {.grad = y};
+            p.labels = new_vector(XENT_INT64, rows);
+            for (ptrdiff_t row = 0; row < rows; row++)
+                put_number(&p.labels, row, what == 3 && row % 5 == 0 ? -2.0 : (double)(row * 4093 % classes));
+            CROSS_ENTROPY[f64](&p, &result);
+            free_problem(&p);
+        }
+        for (ptrdiff_t i = 0; i < rows; i++)
+            for (ptrdiff_t c = 0; c < classes; c++) {
+                const unsigned char *at = out + (size_t)(turned ? c * rows + i : i * classes + c) * size;
+                uint64_t bits = 0;
+                memcpy(&bits, at, size);
+                mix(&hash, bits);
+            }
+        if (!in_place) free(out);
+        free(in);
+    }
+    return hash;
+}
