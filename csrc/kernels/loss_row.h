@@ -102,7 +102,8 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
             k->lse[r] = NAME(row_lse)(&sum, 0.0), k->grad[r] = NAN;
             k->loss[r] = sum.kind != ROW_INFINITE ? NAN
                          : k->mass[r] == 0.0      ? (zeta == 0.0 ? 0.0 : INFINITY)
-                                                  : INFINITY - (z > 0 ? z : 0.0);
+                         : z == INFINITY          ? NAN /* not inf - inf: its sign is the processor's */
+                                                  : INFINITY;
         } else if (sum.far || !(z > sum.max - w->room.depth)) {
             const wide term = !sum.far       ? (wide){0.0, 0.0}
                               : z == sum.max ? sum.top
@@ -125,8 +126,7 @@ static inline int NAME(put_losses)(const xent_loss_args *a, const ptrdiff_t *row
     int none = a->grad_scale[0] == 0.0; /* nothing to average */
     for (int r = 0; r < rows; r++) {
         const double loss = weight[r] == 0.0 ? 0.0 : weight[r] * k->loss[r];
-        k->loss[r] = fabs(loss) < 0x1p-1022 ? 0.0 : loss;     /* what a mean of small weights is made of */
-        k->loss[r] = loss != loss ? (double)NAN : k->loss[r]; /* that of inf - inf is negative on some processors */
+        k->loss[r] = fabs(loss) < 0x1p-1022 ? 0.0 : loss; /* what a mean of small weights is made of */
         none |= weight[r] == 0.0;
     }
     for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[row[r]] = NAME(rounded)(k->loss[r]);
@@ -143,7 +143,7 @@ static inline void NAME(fill_weightless)(const xent_loss_args *a, NAME(sweeper) 
 static inline void NAME(put_row)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t row, double weight, double loss,
                                  double lse, wide *total) {
     NAME(labelled) k;
-    k.loss[0] = loss, k.lse[0] = lse;
+    k.loss[0] = loss == loss ? loss : NAN, k.lse[0] = lse; /* of one sign */
     if (NAME(put_losses)(a, &row, 1, &weight, &k)) NAME(fill_weightless)(a, w, 1, &weight);
     add_loss(total, k.loss[0]);
 }
