@@ -1,7 +1,8 @@
 /* Large results of 16 bits in rows that follow each other, of classes that are swept: converted beside the pack, and stored
  * past the cache within the sweeps over the rows of the next, where these are ordinary (block_sweep). Stored at once, as many
- * lines would hold up every store behind them until memory has taken them. Loss and gradient, two threads, by the time of float32: 8192 x 1000 1.16, and 1.0 so; 20000 x 400
- * 1.7, 1.2; each row stored by itself as soon as it is scaled: 1.16, 1.5. Included once per dtype, in pack.c.
+ * lines would hold up every store behind them until memory has taken them. Loss and gradient, two threads, by the time of
+ * float32: 8192 x 1000 1.16, and 1.0 so; 20000 x 400 1.7, 1.2; each row stored by itself as soon as it is scaled: 1.16,
+ * 1.5. Included once per dtype, in pack.c.
  */
 typedef struct {
     const xent_view *out; /* NULL: results are of another kind */
@@ -37,9 +38,8 @@ static void NAME(halves_out)(NAME(halves) * h, const xent_layout *layout, const 
     const ptrdiff_t classes = layout->classes, bytes = n * classes * (ptrdiff_t)sizeof *h->lines;
     uint16_t *row = h->lines + ((uintptr_t)to - (uintptr_t)h->lines) % XENT_LINE / sizeof *row;
     const char *from = (const char *)row;
-    const int joined = pack->stride == classes;
-    for (ptrdiff_t r = 0, rows = joined ? n : 1; r < n; r += rows, row += rows * classes)
-        line_to_half(h->out->type, (const float *)(const void *)(pack->rows + r * pack->stride), row, rows * classes);
+    for (ptrdiff_t r = 0; r < n; r++, row += classes)
+        line_to_half(h->out->type, (const float *)(const void *)(pack->rows + r * pack->stride), row, classes);
     const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)to % XENT_LINE), head = before < bytes ? before : bytes;
     h->left = (xent_lines){from + head, to + head, (bytes - head) / XENT_LINE};
     const ptrdiff_t tail = head + h->left.n * XENT_LINE;
