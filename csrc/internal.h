@@ -46,8 +46,7 @@ struct xent_view {
      * next_step is to be asked for, and as much again next_more bytes further. */
     const char *next;
     ptrdiff_t first, pairs, next_row, next_step, next_more;
-    xent_lines
-        *left; /* of the rows packed before: lines that are to be stored meanwhile, as many as there are; NULL: none */
+    xent_lines *left; /* of rows packed before: lines to be stored meanwhile, as many as there are; NULL: none */
     /* Of rows that lay side by side, while 32 of them are worked on: of each class, next_class bytes after the one before,
      * as many bytes as 32 rows have; 0: nothing. */
     ptrdiff_t next_class, next_side;
