@@ -309,6 +309,14 @@ static xent_status sigmoid(const xent_kernels *kernels, const xent_cross_entropy
 }
 
 /* packing: packed_reduce, or NULL for a kernel that does not work on packed rows. */
+static xent_status reduce_laid_out(xent_reduce_kernel kernel, xent_reduce_kernel packing, xent_reduce_args *args) {
+    if (packing && to_be_packed(args->layout, args->x, args->out, !args->out)) {
+        args->packed = kernel;
+        kernel = packing;
+    }
+    return run_reduce(kernel, args);
+}
+
 static xent_status reduce(xent_reduce_kernel kernel, xent_reduce_kernel packing, const xent_shape *shape,
                           const xent_array *x, const xent_array *out, const xent_array *weights, void *row_out,
                           void *row_sign) {
@@ -319,20 +327,17 @@ static xent_status reduce(xent_reduce_kernel kernel, xent_reduce_kernel packing,
     args.out = add_array(&g, out);
     args.weights = add_array(&g, weights);
     lay_out(&g, shape);
-    if (packing && to_be_packed(&g.layout, args.x, args.out, !args.out)) {
-        args.packed = kernel;
-        kernel = packing;
-    }
-    return run_reduce(kernel, &args);
+    return reduce_laid_out(kernel, packing, &args);
 }
 
 static xent_status logsumexp(const xent_kernels *kernels, const xent_shape *shape, const xent_array *x, void *out) {
     geometry g;
     g.n = 0;
-    const xent_view *view = add_array(&g, x);
+    xent_reduce_args args = {.layout = &g.layout, .row_out = out};
+    args.x = add_array(&g, x);
     lay_out(&g, shape);
-    if (view && is_few_rows(&g.layout, view)) return few_rows_lse(kernels, &g.layout, view, out);
-    return reduce(kernels->logsumexp, kernels->packed_reduce, shape, x, NULL, NULL, out, NULL);
+    if (args.x && is_few_rows(&g.layout, args.x)) return few_rows_lse(kernels, &g.layout, args.x, out);
+    return reduce_laid_out(kernels->logsumexp, kernels->packed_reduce, &args);
 }
 
 xent_status xent_check_targets(const xent_cross_entropy_problem *p, double *weight, xent_fault *fault) {

@@ -18,6 +18,11 @@
  * copied it is asked for. 1000 x 9000, axis 0, whose classes begin within lines: 1.5 times contiguous rows with packs of
  * 512 KiB, 1.6 with 256, 2.0 with 128; 1000 x 8192: 1.4, 1.4, 1.6; few classes: the same. */
 enum { XENT_COLUMN_BYTES = 1 << 19, XENT_COLUMN_ROWS = 256, XENT_COLUMNS_AHEAD = 16 };
+
+XENT_INLINE ptrdiff_t block_end(const xent_layout *layout, ptrdiff_t block) {
+    const ptrdiff_t end = (block + 1) * XENT_BLOCK;
+    return end < layout->classes ? end : layout->classes;
+}
 #endif
 
 /* Room for the packs of `rows` rows; 0 where there is none. */
@@ -126,8 +131,8 @@ typedef struct {
 } NAME(columns);
 _Static_assert(offsetof(NAME(columns), blocks) == 0, "what is told of its blocks is to lead to a pack");
 
-/* copy_in of XENT_SIDE rows, whose extremes so far are counted on the way: 32000 x 1024, axis 0, 0.27 ns per logit for the
- * loss, 0.28 by a sweep of their own. (Of packs of more rows each line of all would have to be left after the first 32:
+/* copy_in of XENT_SIDE rows, whose extremes so far are counted on the way: 32000 x 1024, axis 0, 0.26 ns per logit for the
+ * loss, 0.285 by a sweep of their own. (Of packs of more rows each line of all would have to be left after the first 32:
  * 1000 x 1024, axis 0, took 5 % more, 1000 x 8192 the same.) */
 XENT_NOINLINE void NAME(copy_side)(const REAL *restrict from, ptrdiff_t step, REAL *restrict to, ptrdiff_t lines,
                                    REAL *restrict most, REAL *restrict least) {
@@ -151,13 +156,12 @@ static void NAME(bring_block)(const xent_blocks *blocks, ptrdiff_t block, ptrdif
     const NAME(columns) *c = (const NAME(columns) *)blocks;
     const xent_layout *layout = c->layout;
     const xent_view *x = c->x;
-    const ptrdiff_t begin = block * XENT_BLOCK, left = layout->classes - begin,
-                    end = begin + (left < XENT_BLOCK ? left : XENT_BLOCK);
+    const ptrdiff_t begin = block * XENT_BLOCK, end = block_end(layout, block);
     const ptrdiff_t inner = layout->class_shape[layout->n_class - 1], step = x->class_stride[layout->n_class - 1];
-    REAL *to = c->pack.rows + place * XENT_BLOCK * c->pack.stride, high[XENT_SIDE], low[XENT_SIDE];
+    REAL *to = c->pack.rows + place * XENT_BLOCK * c->pack.stride, *high = most, *low = least;
     if (!c->aligned || run_at(layout, x, c->first, c->n).rows < XENT_SIDE) {
         NAME(move_columns)(layout, x, c->first, c->n, &c->pack, begin, end, place * XENT_BLOCK, 1);
-        NAME(narrow_extremes)(to, c->pack.stride, (int)(end - begin), most, least);
+        NAME(narrow_extremes)(to, c->pack.stride, (int)(end - begin), high, low);
         return;
     }
     for (int r = 0; r < XENT_SIDE; r++) high[r] = -REAL_INF, low[r] = REAL_INF;
@@ -166,13 +170,11 @@ static void NAME(bring_block)(const xent_blocks *blocks, ptrdiff_t block, ptrdif
         const char *from = element_of(layout, x, row_of(layout, x, c->first), i);
         NAME(copy_side)((const REAL *)(const void *)from, step / (ptrdiff_t)sizeof(REAL), to, lines, high, low);
     }
-    memcpy(most, high, sizeof high), memcpy(least, low, sizeof low);
 }
 static void NAME(send_block)(const xent_blocks *blocks, ptrdiff_t block) {
     const NAME(columns) *c = (const NAME(columns) *)blocks;
-    const ptrdiff_t begin = block * XENT_BLOCK, left = c->layout->classes - begin;
-    NAME(move_columns)
-    (c->layout, c->out, c->first, c->n, &c->pack, begin, begin + (left < XENT_BLOCK ? left : XENT_BLOCK), begin, 0);
+    const ptrdiff_t begin = block * XENT_BLOCK;
+    NAME(move_columns)(c->layout, c->out, c->first, c->n, &c->pack, begin, block_end(c->layout, block), begin, 0);
 }
 
 /* Ready to pack `rows` rows; 0 where there is no memory. */
