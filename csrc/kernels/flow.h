@@ -125,10 +125,12 @@ static inline void NAME(flow_sums)(NAME(sweeper) * w, int rows) {
     NAME(reduction) by[2];
     rowsum sums[2];
     int sweeps[2] = {0};
+    const coming_logits unknown = {.x = NULL};
     for (int r = 0; r <= rows; r++) { /* the first sweep over a row goes before the second over the one before it */
         const int now = r & 1, last = !now;
         if (r < rows)
-            sweeps[now] = NAME(block_start)((const REAL *)w->x_rows[r], classes, NULL, w->room, &by[now], &sums[now]);
+            sweeps[now] =
+                NAME(block_start)((const REAL *)w->x_rows[r], classes, NULL, w->room, &unknown, &by[now], &sums[now]);
         if (r == 0) continue;
         const REAL *x = (const REAL *)w->x_rows[r - 1];
         REAL *e = w->kept + XENT_LINE + w->turn % XENT_FLOWING * (whole_groups(classes) + XENT_LINE);
@@ -142,7 +144,7 @@ static inline void NAME(flow_sums)(NAME(sweeper) * w, int rows) {
              NAME(added)(its->max, its->rounder), its, x, e, classes, sum);
         } else {
             NAME(put_waiting)(w);
-            NAME(block_sum)(x, classes, e, w->room, w->shifted, lanes, NAME(ahead_of)(w, r - 1, x, 0), sum);
+            NAME(block_sum)(x, classes, e, w->room, w->shifted, lanes, &unknown, NAME(ahead_of)(w, r - 1, x, 0), sum);
         }
         put_sum(&w->batch, r - 1, sum);
         NAME(let_flow)(w, r - 1, sum, e);

@@ -147,8 +147,8 @@ typedef struct NAME(sweeper) {
     row_batch batch;                                          /* the rows of the last sum_rows */
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];        /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
-    ptrdiff_t first, ahead; /* the first of the rows found; how far to look ahead from one of them */
-    int streams;            /* results may go past the cache */
+    ptrdiff_t first, ahead, more; /* the first of the rows found; how far to look ahead from one of them, and further */
+    int streams;                  /* results may go past the cache */
     int x_lines, out_lines; /* of rows side by side: lines per class of XENT_SIDE of them (0: not to be asked for) */
     NAME(flow) flow;
     NAME(waiting_row) waiting[2];
@@ -205,9 +205,14 @@ XENT_INLINE look_ahead NAME(ahead_of)(const NAME(sweeper) * w, int r, const REAL
     if (v->next) {
         const ptrdiff_t at = w->first + r - v->first, groups = start / XENT_LANES;
         const char *next = v->next + at / v->pairs * v->next_row + at % v->pairs * (2 * XENT_LINE);
-        return (look_ahead){next + groups * v->next_step, v->next_step, v->next_more, 1, v->left};
+        return (look_ahead){next + groups * v->next_step, v->next_step, v->next_more, 1, v->left, NULL};
     }
-    return (look_ahead){(const char *)x + w->ahead, group, 0, 0, v->left};
+    return (look_ahead){(const char *)x + w->ahead, group, w->more, 0, v->left, NULL};
+}
+
+/* What comes in a row behind the n logits at x, of which `left` are left. */
+XENT_INLINE coming_logits NAME(behind)(const NAME(sweeper) * w, const REAL *x, ptrdiff_t n, ptrdiff_t left) {
+    return (coming_logits){.x = w->x->direct && left ? x + n : NULL, .n = left < XENT_BLOCK ? left : XENT_BLOCK};
 }
 
 /* Of rows of more than one block: what the terms of a block of row r are relative to. Without columns there is one row. */
@@ -221,13 +226,17 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
     char *x_row = w->x_rows[r], *out_row = w->out_rows[r];
     const ptrdiff_t classes = w->layout->classes;
     *sum = (rowsum){.max = -INFINITY, .min = INFINITY, .kind = ROW_EMPTY};
+    coming_logits coming = {.x = NULL};
     for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
         const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         const int stored_there = out_row && w->out->direct;
         REAL *e = !out_row ? NULL : stored_there ? (REAL *)out_row + start : w->terms;
         rowsum block;
-        NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], NAME(ahead_of)(w, r, x, start), &block);
+        look_ahead look = NAME(ahead_of)(w, r, x, start);
+        const coming_logits found = coming;
+        coming = NAME(behind)(w, x, n, classes - start - n), look.coming = &coming;
+        NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &found, look, &block);
         if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
         if (out_row && classes > XENT_BLOCK)
             *NAME(scale_of_block)(w, b, r) = (block_scale){block.max, block.scale, block.far};
@@ -292,6 +301,29 @@ XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
     return n < 1 ? 1 : n > most ? most : (int)n;
 }
 
+/* The first sweep over row r of one block, and the second, unless its extremes are far: then all at once. */
+static inline int NAME(start_row)(NAME(sweeper) * w, int r, const coming_logits *found, NAME(reduction) * by,
+                                  rowsum *sum) {
+    w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0);
+    return NAME(block_start)((const REAL *)w->x_rows[r], w->layout->classes, (REAL *)w->out_rows[r], w->room, found, by,
+                             sum);
+}
+static inline void NAME(sweep_row)(NAME(sweeper) * w, int r, coming_logits *coming, const NAME(reduction) * by,
+                                   rowsum *sum) {
+    const REAL *x = (const REAL *)w->x_rows[r];
+    REAL *e = (REAL *)w->out_rows[r];
+    const ptrdiff_t classes = w->layout->classes;
+    const coming_logits found = {.known = 1, .most = sum->max, .least = sum->min};
+    look_ahead look = NAME(ahead_of)(w, r, x, 0);
+    look.coming = coming;
+    if (sum->far) {
+        NAME(block_sum)(x, classes, e, w->room, w->shifted, &w->lanes[r], &found, look, sum);
+        return;
+    }
+    NAME(block_sweep)(x, classes, e, w->room, by, &w->lanes[r], look);
+    w->by_max[r] = by->max, w->by_rounder[r] = by->rounder, w->by_floor[r] = by->floor;
+}
+
 /* Rows of one block each that lie in memory as plain numbers. All are swept before the lanes of the first are folded: a
  * fold is a chain of operations that wait for each other, and so those of several rows run at the same time. */
 static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
@@ -299,28 +331,21 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
     const double sigma = (double)NAME(sigma)(w->room.guard);
     row_batch *b = &w->batch;
     double sum_hi[XENT_SWEPT] = {0}, sum_lo[XENT_SWEPT] = {0};
-    NAME(reduction) by[2];
+    NAME(reduction) by[2] = {0};
     rowsum sums[2];
     int sweeps[2] = {0};
-    for (int r = 0; r <= rows; r++) { /* the first sweep over a row goes before the second over the one before it */
-        const int now = r & 1, last = !now;
-        if (r < rows) {
-            w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0);
-            sweeps[now] = NAME(block_start)((const REAL *)w->x_rows[r], classes, (REAL *)w->out_rows[r], w->room,
-                                            &by[now], &sums[now]);
+    coming_logits coming = {.x = NULL, .n = classes};
+    const int looks = NAME(looks_on)(!w->out ? SUM_ONLY : w->out_rows[0] == w->x_rows[0] ? SUM_IN_PLACE : SUM_STORE);
+    for (int r = 0; r <= rows;
+         r++) { /* the first sweep over a row goes before or within the second over the one before it */
+        if (r < rows && !looks) sweeps[r & 1] = NAME(start_row)(w, r, &coming, &by[r & 1], &sums[r & 1]);
+        if (r > 0) {
+            const int last = (r - 1) & 1;
+            coming.x = r < rows ? w->x_rows[r] : NULL, coming.known = 0;
+            if (sweeps[last]) NAME(sweep_row)(w, r - 1, &coming, &by[last], &sums[last]);
+            put_sum(b, r - 1, &sums[last]);
         }
-        if (r == 0) continue;
-        const REAL *x = (const REAL *)w->x_rows[r - 1];
-        REAL *e = (REAL *)w->out_rows[r - 1];
-        const look_ahead look = NAME(ahead_of)(w, r - 1, x, 0);
-        if (sweeps[last] && sums[last].far) NAME(block_sum)
-        (x, classes, e, w->room, w->shifted, &w->lanes[r - 1], look, &sums[last]);
-        else if (sweeps[last]) {
-            NAME(block_sweep)(x, classes, e, w->room, &by[last], &w->lanes[r - 1], look);
-            w->by_max[r - 1] = by[last].max, w->by_rounder[r - 1] = by[last].rounder,
-                          w->by_floor[r - 1] = by[last].floor;
-        }
-        put_sum(b, r - 1, &sums[last]);
+        if (r < rows && looks) sweeps[r & 1] = NAME(start_row)(w, r, &coming, &by[r & 1], &sums[r & 1]);
     }
     for (int r = rows; r < padded_rows(rows); r++)
         w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0), b->scale[r] = 0.0, b->kind[r] = ROW_EMPTY, b->told = 0;
@@ -350,6 +375,7 @@ static inline void NAME(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int
     w->first = row[0], w->ahead = XENT_AHEAD;
     if (n > 1 && size > 0 && size < XENT_AHEAD) w->ahead = row_step(w->layout, w->x) * (XENT_AHEAD / size);
     if (n > 1 && NAME(flows)(w)) w->ahead = row_step(w->layout, w->x) * NAME(flow_ahead)(size);
+    w->more = w->ahead;
     if (w->out)
         these_rows(w->layout, w->out, row, n, w->out_rows);
     else
@@ -398,7 +424,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
     w->layout = layout, w->x = x, w->out = out;
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
-    w->first = 0, w->ahead = XENT_AHEAD;
+    w->first = 0, w->ahead = w->more = XENT_AHEAD;
     w->batch.told = w->keeps_logits = w->holds = w->sent = 0;
     w->streams = NAME(goes_past)(layout, x, out);
     w->x_lines = w->out_lines = 0;

@@ -68,14 +68,19 @@ void KERNEL(block_sums)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t la
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
-    for (ptrdiff_t row = first; row < last; row++)
+    for (ptrdiff_t row = first; row < last; row++) {
+        coming_logits coming = {.x = NULL};
         for (ptrdiff_t start = 0, b = 0; start < a->layout->classes; start += XENT_BLOCK, b++) {
             const ptrdiff_t left = a->layout->classes - start, n = left < XENT_BLOCK ? left : XENT_BLOCK;
             const REAL *x = NAME(logits_at)(&w, row_of(a->layout, a->x, row), start, n);
+            const coming_logits found = coming;
+            look_ahead look = NAME(ahead_of)(&w, 0, x, start);
+            coming = NAME(behind)(&w, x, n, left - n), look.coming = &coming;
             rowsum block;
-            NAME(block_sum)(x, n, NULL, w.room, w.shifted, &w.lanes[0], NAME(ahead_of)(&w, 0, x, start), &block);
+            NAME(block_sum)(x, n, NULL, w.room, w.shifted, &w.lanes[0], &found, look, &block);
             memcpy((char *)a->row_out + (b * a->layout->rows + row) * XENT_SUM_BYTES, &block, sizeof block);
         }
+    }
     NAME(sweeper_stop)(&w, few);
 }
 
