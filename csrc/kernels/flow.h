@@ -46,18 +46,24 @@ static inline void NAME(put_edge)(NAME(edge) * edge) {
  * store into it would be to wait until it is fetched; and a line with a known element goes once more. */
 static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t done) {
     enum { PER_LINE = NAME(PER_LINE) };
-    const ptrdiff_t n = w->layout->classes, first = k->first, swept = done, before = PER_LINE - first;
+    const ptrdiff_t n = k->n, first = k->first, swept = done, before = PER_LINE - first;
     NAME(edge) *edge = &w->edge;
     REAL line[PER_LINE];
     k->waits = 0;
     if (first) {
         REAL *at = k->to - before;
+        const int joins = edge->n == before && edge->at == at;
+        const ptrdiff_t end = first < n ? PER_LINE : before + n; /* of these elements in their first line */
         NAME(line_from)(k, -before, line);
-        if (edge->n == before && edge->at == at) {
-            NAME(join)(line, edge->line, (REAL)before);
+        if (joins) NAME(join)(line, edge->line, (REAL)before);
+        if (joins && end < PER_LINE) {
+            memcpy(edge->line, line, sizeof line), edge->n = end;
+            return;
+        }
+        if (joins)
             stream_line(at, line), edge->n = 0;
-        } else
-            for (ptrdiff_t l = before; l < PER_LINE; l++) at[l] = line[l];
+        else
+            for (ptrdiff_t l = before; l < end; l++) at[l] = line[l];
     }
     if (edge->n) NAME(put_edge)(edge);
     for (; done + PER_LINE <= n; done += PER_LINE) NAME(line_from)(k, done, line), stream_line(k->to + done, line);
@@ -77,12 +83,9 @@ static inline void NAME(put_waiting)(NAME(sweeper) * w) {
     if (w->edge.n) NAME(put_edge)(&w->edge);
 }
 
-/* The second sweep over a row, and the scaling of the one that has waited longest. */
-static inline void NAME(flow_sweep)(NAME(sweeper) * w, int row, const REAL *x, REAL *e, const NAME(reduction) * by,
-                                    NAME(lanes) * lanes) {
-    const ptrdiff_t n = w->layout->classes;
-    NAME(waiting_row) *k = &w->waiting[w->turn % 2];
-    const look_ahead look = NAME(ahead_of)(w, row, x, 0);
+/* The second sweep over n logits, and the scaling of as many that wait. */
+static inline void NAME(flow_sweep)(NAME(sweeper) * w, look_ahead look, const REAL *x, ptrdiff_t n, REAL *e,
+                                    const NAME(reduction) * by, NAME(lanes) * lanes, NAME(waiting_row) * k) {
     if (!k->waits || by->clamp) {
         if (k->waits) NAME(put_rest)(w, k, k->first);
         NAME(block_sweep)(x, n, e, w->room, by, lanes, look);
@@ -107,7 +110,7 @@ static inline void NAME(let_flow)(NAME(sweeper) * w, int r, const rowsum *sum, c
     }
     const block_scale block = {sum->max, sum->scale, 0};
     const wide d = {w->factor_hi[r], w->factor_lo[r]};
-    k->waits = w->flowed[r] = 1;
+    k->waits = w->flowed[r] = 1, k->n = classes;
     k->terms = e, k->to = (REAL *)w->out_rows[r];
     k->first = (ptrdiff_t)(-(uintptr_t)k->to % XENT_LINE / sizeof(REAL));
     NAME(split)(d, &k->hi, &k->lo);
@@ -138,7 +141,8 @@ static inline void NAME(flow_sums)(NAME(sweeper) * w, int rows) {
         const NAME(reduction) *its = &by[last];
         rowsum *sum = &sums[last];
         if (sweeps[last] && !sum->far) {
-            NAME(flow_sweep)(w, r - 1, x, e, its, lanes);
+            NAME(flow_sweep)
+            (w, NAME(ahead_of)(w, r - 1, x, 0), x, classes, e, its, lanes, &w->waiting[w->turn % 2]);
             NAME(close_block)
             (NAME(lanes_sum_apart)(lanes, sigma), NAME(exp_wide)(its->max, -sum->scale),
              NAME(added)(its->max, its->rounder), its, x, e, classes, sum);

@@ -22,7 +22,9 @@ enum {
     XENT_SIDE = 32,
     XENT_NARROW = 128,
     XENT_COLUMNS = 4096,
-    XENT_COLUMN_BLOCKS = XENT_COLUMN_CLASSES / XENT_BLOCK
+    XENT_COLUMN_BLOCKS = XENT_COLUMN_CLASSES / XENT_BLOCK,
+    XENT_LONG_BLOCKS = 16, /* of a row that flows (long_flow.h), */
+    XENT_LONG_MEMORY = 3 << 20 /* for whose terms all threads have so many bytes */
 };
 /* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; 40,000 x 168 is no
  * faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one. Checks of the C code set both
@@ -114,15 +116,26 @@ typedef struct {
     const known_results *known; /* NULL: nothing */
 } NAME(flow);
 
-/* A row whose terms wait to be scaled: to[i] = terms[i] (hi + lo), but for two elements that are known by themselves: the
+/* A row of n elements whose terms wait to be scaled: to[i] = terms[i] (hi + lo), but for two elements that are known by themselves: the
  * one at `likely`, then the one at `label` (-1: there is none). to[first] begins the first whole line. */
 typedef struct {
     int waits;
+    ptrdiff_t n;
     const REAL *terms;
     REAL *to, hi, lo;
     ptrdiff_t first, likely, label;
     REAL likely_is, label_is;
 } NAME(waiting_row);
+
+/* The same of a row of several blocks, those from `done` on (long_flow.h). */
+typedef struct {
+    int waits;
+    ptrdiff_t done;
+    const REAL *terms;
+    REAL *to, hi[XENT_LONG_BLOCKS], lo[XENT_LONG_BLOCKS];
+    ptrdiff_t likely, label;
+    REAL likely_is, label_is;
+} NAME(waiting_blocks);
 
 /* The last n elements of a row, which share a line, at `at`, with the next one's first; n is 0 where there are none. */
 typedef struct {
@@ -154,6 +167,11 @@ typedef struct NAME(sweeper) {
     NAME(waiting_row) waiting[2];
     unsigned turn; /* counts rows that flow: turn % 2 is the one that waited longest, turn % 3 a free part of `kept` */
     char flowed[XENT_ROWS]; /* which rows of the last sum_rows are scaled, or wait for it */
+    int by_long_flow; /* that of the last sum_rows: its terms are in one of two parts of long_terms, by turns */
+    unsigned long_turn;
+    void *long_memory;
+    REAL *long_terms;
+    NAME(waiting_blocks) waiting_blocks;
     NAME(edge) edge;
     _Alignas(64) REAL kept[XENT_FLOWING * (XENT_BLOCK + XENT_LINE) + XENT_LINE];
     _Alignas(64) REAL logits[XENT_BLOCK];
@@ -220,34 +238,6 @@ XENT_INLINE block_scale *NAME(scale_of_block)(NAME(sweeper) * w, ptrdiff_t block
     return w->x->columns ? &w->column_blocks[block][r] : &w->blocks[block];
 }
 
-/* Sum row r of those found; its terms, unscaled, go to its row of the output (NULL: nowhere), the scales of its blocks
- * where scale_of_block says. */
-static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
-    char *x_row = w->x_rows[r], *out_row = w->out_rows[r];
-    const ptrdiff_t classes = w->layout->classes;
-    *sum = (rowsum){.max = -INFINITY, .min = INFINITY, .kind = ROW_EMPTY};
-    coming_logits coming = {.x = NULL};
-    for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
-        const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
-        const REAL *x = NAME(logits_at)(w, x_row, start, n);
-        const int stored_there = out_row && w->out->direct;
-        REAL *e = !out_row ? NULL : stored_there ? (REAL *)out_row + start : w->terms;
-        rowsum block;
-        look_ahead look = NAME(ahead_of)(w, r, x, start);
-        const coming_logits found = coming;
-        coming = NAME(behind)(w, x, n, classes - start - n), look.coming = &coming;
-        NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &found, look, &block);
-        if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
-        if (out_row && classes > XENT_BLOCK)
-            *NAME(scale_of_block)(w, b, r) = (block_scale){block.max, block.scale, block.far};
-        if (start == 0)
-            *sum = block;
-        else
-            add_block(sum, &block);
-        if (sum->kind == ROW_NAN) return;
-    }
-}
-
 /* The rests of those rows of a batch that have little beside their largest term. */
 static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int *sharp) {
     row_batch *b = &w->batch;
@@ -288,6 +278,38 @@ XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *s
 #include "narrow.h"
 #include "scale.h"
 #include "flow.h"
+#include "long_flow.h"
+
+/* Sum row r of those found; its terms, unscaled, go to its row of the output (NULL: nowhere), the scales of its blocks
+ * where scale_of_block says. */
+static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
+    char *x_row = w->x_rows[r], *out_row = w->out_rows[r];
+    const ptrdiff_t classes = w->layout->classes;
+    *sum = (rowsum){.max = -INFINITY, .min = INFINITY, .kind = ROW_EMPTY};
+    coming_logits coming = {.x = NULL};
+    for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
+        const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
+        const REAL *x = NAME(logits_at)(w, x_row, start, n);
+        const int stored_there = out_row && w->out->direct;
+        REAL *e = !out_row ? NULL : stored_there ? (REAL *)out_row + start : w->terms;
+        rowsum block;
+        look_ahead look = NAME(ahead_of)(w, r, x, start);
+        const coming_logits found = coming;
+        coming = NAME(behind)(w, x, n, classes - start - n), look.coming = &coming;
+        if (w->by_long_flow)
+            NAME(flow_block)(w, b, x, n, &found, look, &block);
+        else
+            NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &found, look, &block);
+        if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
+        if (out_row && classes > XENT_BLOCK)
+            *NAME(scale_of_block)(w, b, r) = (block_scale){block.max, block.scale, block.far};
+        if (start == 0)
+            *sum = block;
+        else
+            add_block(sum, &block);
+        if (sum->kind == ROW_NAN) return;
+    }
+}
 
 /* How many rows to give sum_rows at once. */
 XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
@@ -391,6 +413,7 @@ static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
     memset(w->flowed, 0, sizeof w->flowed);
     w->side_by_side = w->x->columns || (direct && rows > 1 && classes <= XENT_NARROW);
     if (w->side_by_side) w->side_by_side = NAME(narrow_sums)(w, rows);
+    w->by_long_flow = rows == 1 && NAME(long_flows)(w);
     if (direct && rows > 1 && NAME(flows)(w))
         NAME(flow_sums)(w, rows);
     else if (direct && rows > 1 && classes > XENT_NARROW)
@@ -424,6 +447,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
     w->layout = layout, w->x = x, w->out = out;
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
+    w->long_memory = w->long_terms = NULL, w->waiting_blocks.waits = 0, w->long_turn = 0;
     w->first = 0, w->ahead = w->more = XENT_AHEAD;
     w->batch.told = w->keeps_logits = w->holds = w->sent = 0;
     w->streams = NAME(goes_past)(layout, x, out);
@@ -443,8 +467,10 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
 }
 
 static inline void NAME(sweeper_stop)(NAME(sweeper) * w, const block_scale *few) {
+    NAME(put_blocks)(w);
     NAME(put_waiting)(w);
     if (w->streams) stream_end();
+    free(w->long_memory);
     if (w->blocks != few) free(w->blocks);
 }
 

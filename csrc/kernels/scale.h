@@ -232,6 +232,7 @@ static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const known_res
 
 /* Scale the terms of the rows of the last sum_rows, but those that flow (flow.h), by their factors; NaN where a row is not
  * finite. */
+static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results *known); /* long_flow.h */
 static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known) {
     const row_batch *b = &w->batch;
     const ptrdiff_t classes = w->layout->classes;
@@ -245,6 +246,7 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_res
             return;
         }
     }
+    if (w->by_long_flow) NAME(let_blocks_flow)(w, known);
     for (int r = 0; r < rows; r++) {
         if (w->flowed[r]) continue;
         if (b->kind[r] != ROW_FINITE)
