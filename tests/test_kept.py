@@ -1,8 +1,9 @@
 """Large results, whose terms are kept while the next rows are summed and which are stored past the cache, have the bits
 of the same rows in place, where nothing is kept; and nothing beside them is written.
 
-From 16 MiB on (XENT_STREAM_BYTES), rows of 192 to 4,096 classes (XENT_KEPT, XENT_BLOCK): whole and broken groups of
-lanes, whole lines and such as two rows share, rows that follow each other and rows that do not.
+From 16 MiB on (XENT_STREAM_BYTES), rows of 192 classes (XENT_KEPT) to 64 blocks of 4,096 (XENT_BLOCK, XENT_LONG_BLOCKS):
+whole and broken groups of lanes, whole lines and such as two rows or two blocks share, last blocks of any length, rows that
+follow each other and rows that do not.
 """
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import xent
 
 SHAPES = {
-    "float32": [(4300, 1000), (4201, 999), (6601, 641), (21900, 192), (14100, 300), (1030, 4096)],
-    "float64": [(2200, 999), (9100, 233)],
+    "float32": [(4300, 1000), (4201, 999), (6601, 641), (21900, 192), (14100, 300), (1030, 4096)]
+    + [(1030, 4097), (1029, 4100), (1025, 4111), (1025, 4112), (515, 8191), (512, 8192), (512, 8200), (130, 33000)]
+    + [(30, 262144), (24, 262145)],
+    "float64": [(2200, 999), (9100, 233), (512, 4097), (60, 70001)],
 }
 CASES = [(np.dtype(name), *shape) for name, shapes in SHAPES.items() for shape in shapes]
 OPTIONS = {
@@ -106,6 +109,39 @@ def test_likely_and_label_wherever_they_are(tier):
     z[at, likely] += 12
     out = np.empty_like(z)
     xent.cross_entropy_with_grad(z, y, out=out)
+    xent.cross_entropy_with_grad(z, y, out=z)
+    assert out.tobytes() == z.tobytes()
+
+
+@pytest.mark.parametrize("classes", [4097, 4105, 9001])
+def test_likely_and_label_in_any_block(tier, classes):
+    """At and around the ends of blocks and rows."""
+    rows = 2**22 // classes + 1
+    z = np.random.default_rng(3).normal(size=(rows, classes)).astype(np.float32)
+    ends = (np.array([0, 4096, 8192, classes])[:, None] + np.arange(-17, 17)).ravel()
+    ends = ends[(ends >= 0) & (ends < classes)]
+    likely, y = np.random.default_rng(4).choice(ends, (2, rows))
+    y[::3] = likely[::3]
+    z[np.arange(rows), likely] += 15
+    out = np.empty_like(z)
+    xent.cross_entropy_with_grad(z, y, out=out)
+    xent.cross_entropy_with_grad(z, y, out=z)
+    assert out.tobytes() == z.tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8, 64])
+def test_long_rows_on_many_threads(threads):
+    """Where threads end within a line; and where they are so many that none keeps terms of such rows."""
+    rows, classes = 150, 30001
+    z, y = problem(rows, classes, np.dtype("float32"), 1)
+    buffer, out = guarded(rows, classes, np.dtype("float32"), 3)
+    before = xent.get_num_threads()
+    try:
+        xent.set_num_threads(threads)
+        xent.cross_entropy_with_grad(z, y, out=out)
+    finally:
+        xent.set_num_threads(before)
+    assert untouched(buffer, 3, out.size)
     xent.cross_entropy_with_grad(z, y, out=z)
     assert out.tobytes() == z.tobytes()
 

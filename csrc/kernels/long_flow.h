@@ -4,30 +4,42 @@
  * threads, 0.28 ns per logit instead of 0.21. Included once per dtype, in row.h.
  */
 
-enum { NAME(LONG_STEP) = XENT_BLOCK + XENT_LINE }; /* from block to block of terms: what is beside one is any number */
+enum { NAME(LONG_STEP) = XENT_BLOCK + XENT_LINE }; /* from block to block of terms */
 
-/* Whether the rows of this call flow so, one by one; ready for them. Of many threads, each with two rows of terms, none do:
- * memory beside inputs and outputs is not to grow with them. */
-static inline int NAME(long_flows)(NAME(sweeper) * w) {
-    const ptrdiff_t classes = w->layout->classes, blocks = (classes + XENT_BLOCK - 1) / XENT_BLOCK;
-    if (!w->streams || !w->flow.factor || !w->x->direct || !w->out->direct || w->x->columns || blocks < 2 ||
-        blocks > XENT_LONG_BLOCKS)
-        return 0;
-    if (w->long_terms) return 1;
-    const size_t bytes = (size_t)(2 * blocks * NAME(LONG_STEP) + 3 * XENT_LINE) * sizeof(REAL);
+XENT_INLINE ptrdiff_t NAME(long_slots)(const NAME(sweeper) * w) {
+    return (w->layout->classes + XENT_BLOCK - 1) / XENT_BLOCK + 1;
+}
+
+/* Room for the terms of one block more than a row has. What is beside them is to be numbers, as in flow.h. */
+static int NAME(long_room)(NAME(sweeper) * w) {
+    const ptrdiff_t slots = NAME(long_slots)(w);
+    const size_t bytes = (size_t)(slots * NAME(LONG_STEP) + 3 * XENT_LINE) * sizeof(REAL);
+    if (w->long_memory) return 1;
     if (bytes * (size_t)xent_get_num_threads() > XENT_LONG_MEMORY) return 0;
-    w->long_memory = calloc(bytes, 1);
+    w->long_memory = malloc(bytes);
     if (!w->long_memory) return 0;
-    REAL *line = (REAL *)(((uintptr_t)w->long_memory + XENT_LINE - 1) / XENT_LINE * XENT_LINE);
-    w->long_terms = line + XENT_LINE;
+    w->long_terms = (REAL *)(((uintptr_t)w->long_memory + XENT_LINE - 1) / XENT_LINE * XENT_LINE) + XENT_LINE;
+    for (ptrdiff_t i = 0; i <= slots; i++)
+        memset(w->long_terms + i * NAME(LONG_STEP) - XENT_LINE, 0, 2 * XENT_LINE * sizeof(REAL));
     return 1;
 }
 
-/* Where the terms of block b of a row go whose logits begin at x, the waiting one's aside: lines begin where groups do. */
+/* Whether the rows of this call flow so, one by one. */
+static inline int NAME(long_flows)(NAME(sweeper) * w) {
+    const ptrdiff_t classes = w->layout->classes;
+    return w->streams && w->flow.factor && w->x->direct && w->out->direct && classes > XENT_BLOCK &&
+           classes <= XENT_LONG_BLOCKS * XENT_BLOCK && NAME(long_room)(w);
+}
+
+/* The terms of block b of a row whose first one is in `slot`. A block takes the slot of the one before it in the row that
+ * waits, which is scaled by then. */
+XENT_INLINE REAL *NAME(slot_of)(const NAME(sweeper) * w, ptrdiff_t slot, ptrdiff_t b) {
+    return w->long_terms + (slot + b) % NAME(long_slots)(w) * NAME(LONG_STEP);
+}
+
+/* That of the row at hand, logits at x: lines begin where groups do. */
 XENT_INLINE REAL *NAME(long_terms_of)(const NAME(sweeper) * w, ptrdiff_t b, const REAL *x) {
-    const ptrdiff_t blocks = (w->layout->classes + XENT_BLOCK - 1) / XENT_BLOCK;
-    REAL *e = w->long_terms + (w->long_turn % 2 * blocks + b) * NAME(LONG_STEP);
-    return sizeof(REAL) == 4 ? e + (NAME(PER_LINE) - NAME(before_half)(x)) : e;
+    return NAME(slot_of)(w, w->long_slot, b) + (sizeof(REAL) == 4 ? NAME(PER_LINE) - NAME(before_half)(x) : 0);
 }
 
 /* Block b of the row that waits. */
@@ -36,7 +48,8 @@ XENT_INLINE NAME(waiting_row) NAME(waiting_block)(const NAME(sweeper) * w, ptrdi
     const ptrdiff_t start = b * XENT_BLOCK, left = w->layout->classes - start;
     NAME(waiting_row) block = {.waits = k->waits && b >= k->done, .n = left < XENT_BLOCK ? left : XENT_BLOCK};
     if (!block.waits) return block;
-    block.terms = k->terms + b * NAME(LONG_STEP), block.to = k->to + start, block.hi = k->hi[b], block.lo = k->lo[b];
+    block.terms = NAME(slot_of)(w, k->slot, b) + k->shift, block.to = k->to + start, block.hi = k->hi[b],
+    block.lo = k->lo[b];
     block.first = (ptrdiff_t)(-(uintptr_t)block.to % XENT_LINE / sizeof(REAL));
     block.likely = k->likely - start, block.likely_is = k->likely_is;
     block.label = k->label - start, block.label_is = k->label_is;
@@ -60,6 +73,7 @@ static inline void NAME(flow_block)(NAME(sweeper) * w, ptrdiff_t b, const REAL *
     NAME(waiting_row) block = NAME(waiting_block)(w, b);
     NAME(lanes) *lanes = &w->lanes[0];
     NAME(reduction) by;
+    if (n < XENT_BLOCK) memset(e + n, 0, XENT_LINE);
     if (NAME(block_start)(x, n, NULL, w->room, found, &by, out) && !out->far) {
         NAME(flow_sweep)(w, look, x, n, e, &by, lanes, &block);
         NAME(close_block)
@@ -77,7 +91,7 @@ static inline void NAME(flow_block)(NAME(sweeper) * w, ptrdiff_t b, const REAL *
 static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results *known) {
     const rowsum its = sum_of(&w->batch, 0), *sum = &its;
     const ptrdiff_t classes = w->layout->classes;
-    const REAL *terms = NAME(long_terms_of)(w, 0, (const REAL *)w->x_rows[0]);
+    const REAL *x = (const REAL *)w->x_rows[0];
     NAME(waiting_blocks) *k = &w->waiting_blocks;
     NAME(put_blocks)(w);
     if (sum->kind != ROW_FINITE) return;
@@ -92,7 +106,7 @@ static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results 
     }
     for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
         const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
-        const REAL *e = terms + b * NAME(LONG_STEP);
+        const REAL *e = NAME(long_terms_of)(w, b, x);
         if (!safe)
             memcpy((REAL *)w->out_rows[0] + start, e, (size_t)n * sizeof(REAL));
         else if (NAME(is_likely)(sum) && w->blocks[b].max == sum->max)
@@ -100,9 +114,10 @@ static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results 
     }
     if (!safe) return;
     k->waits = w->flowed[0] = 1, k->done = 0;
-    k->terms = terms, k->to = (REAL *)w->out_rows[0];
+    k->slot = w->long_slot, k->shift = NAME(long_terms_of)(w, 0, x) - NAME(slot_of)(w, k->slot, 0);
+    k->to = (REAL *)w->out_rows[0];
     k->likely_is = NAME(scaled_top)(sum, d);
     k->label = known ? (ptrdiff_t)known->labels[0] : -1;
     k->label_is = known ? NAME(rounded)(known->label_is[0]) : 0;
-    w->long_turn++;
+    w->long_slot += NAME(long_slots)(w) - 1;
 }

@@ -23,7 +23,7 @@ enum {
     XENT_NARROW = 128,
     XENT_COLUMNS = 4096,
     XENT_COLUMN_BLOCKS = XENT_COLUMN_CLASSES / XENT_BLOCK,
-    XENT_LONG_BLOCKS = 16, /* of a row that flows (long_flow.h), */
+    XENT_LONG_BLOCKS = 64,     /* of a row that flows (long_flow.h), */
     XENT_LONG_MEMORY = 3 << 20 /* for whose terms all threads have so many bytes */
 };
 /* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; 40,000 x 168 is no
@@ -130,8 +130,7 @@ typedef struct {
 /* The same of a row of several blocks, those from `done` on (long_flow.h). */
 typedef struct {
     int waits;
-    ptrdiff_t done;
-    const REAL *terms;
+    ptrdiff_t done, slot, shift; /* where its terms are */
     REAL *to, hi[XENT_LONG_BLOCKS], lo[XENT_LONG_BLOCKS];
     ptrdiff_t likely, label;
     REAL likely_is, label_is;
@@ -167,8 +166,8 @@ typedef struct NAME(sweeper) {
     NAME(waiting_row) waiting[2];
     unsigned turn; /* counts rows that flow: turn % 2 is the one that waited longest, turn % 3 a free part of `kept` */
     char flowed[XENT_ROWS]; /* which rows of the last sum_rows are scaled, or wait for it */
-    int by_long_flow; /* that of the last sum_rows: its terms are in one of two parts of long_terms, by turns */
-    unsigned long_turn;
+    int by_long_flow; /* that of the last sum_rows: its terms are in long_terms, from long_slot on (long_flow.h) */
+    ptrdiff_t long_slot;
     void *long_memory;
     REAL *long_terms;
     NAME(waiting_blocks) waiting_blocks;
@@ -447,7 +446,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
     w->layout = layout, w->x = x, w->out = out;
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
-    w->long_memory = w->long_terms = NULL, w->waiting_blocks.waits = 0, w->long_turn = 0;
+    w->by_long_flow = w->waiting_blocks.waits = 0, w->long_memory = w->long_terms = NULL, w->long_slot = 0;
     w->first = 0, w->ahead = w->more = XENT_AHEAD;
     w->batch.told = w->keeps_logits = w->holds = w->sent = 0;
     w->streams = NAME(goes_past)(layout, x, out);
