@@ -2,8 +2,7 @@
  * sweep over the row after next, straight to where they belong and past the cache. So a result's lines need not be fetched
  * before they are written, and reading, writing and arithmetic go on at the same time. Three rows of terms stay in the
  * first-level cache beside the logits that are asked for; and by the row after next, the chain of operations that ends in
- * a factor is over. 8192 x 1000: 0.47 ns per logit, 0.55 with terms left in the rows of the result and scaled there. In
- * place nothing is saved so: the lines are there already. Included once per dtype, in row.h.
+ * a factor is over. In place nothing is saved so: the lines are there already. Included once per dtype, in row.h.
  */
 
 /* Whether rows of this layout flow, if several are summed at once. */

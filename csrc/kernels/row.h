@@ -24,7 +24,7 @@ enum {
     XENT_COLUMNS = 4096,
     XENT_COLUMN_BLOCKS = XENT_COLUMN_CLASSES / XENT_BLOCK,
     XENT_LONG_BLOCKS = 64,     /* of a row that flows (long_flow.h), */
-    XENT_LONG_MEMORY = 3 << 20 /* for whose terms all threads have so many bytes */
+    XENT_LONG_MEMORY = 3 << 20 /* for whose terms the threads of a call have so many bytes */
 };
 /* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; 40,000 x 168 is no
  * faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one. Checks of the C code set both
@@ -116,8 +116,9 @@ typedef struct {
     const known_results *known; /* NULL: nothing */
 } NAME(flow);
 
-/* A row of n elements whose terms wait to be scaled: to[i] = terms[i] (hi + lo), but for two elements that are known by themselves: the
- * one at `likely`, then the one at `label` (-1: there is none). to[first] begins the first whole line. */
+/* A row, or a block of one, of n elements whose terms wait to be scaled: to[i] = terms[i] (hi + lo), but for two elements
+ * that are known by themselves: the one at `likely`, then the one at `label` (-1: there is none). The first whole line
+ * begins at to[first], which is behind them where n < first. */
 typedef struct {
     int waits;
     ptrdiff_t n;
@@ -166,7 +167,8 @@ typedef struct NAME(sweeper) {
     NAME(waiting_row) waiting[2];
     unsigned turn; /* counts rows that flow: turn % 2 is the one that waited longest, turn % 3 a free part of `kept` */
     char flowed[XENT_ROWS]; /* which rows of the last sum_rows are scaled, or wait for it */
-    int by_long_flow; /* that of the last sum_rows: its terms are in long_terms, from long_slot on (long_flow.h) */
+    int by_long_flow;       /* the row of the last sum_rows flows so: its terms are from long_slot on (long_flow.h) */
+    int long_asked;         /* whether memory for it was asked for */
     ptrdiff_t long_slot;
     void *long_memory;
     REAL *long_terms;
@@ -278,37 +280,7 @@ XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *s
 #include "scale.h"
 #include "flow.h"
 #include "long_flow.h"
-
-/* Sum row r of those found; its terms, unscaled, go to its row of the output (NULL: nowhere), the scales of its blocks
- * where scale_of_block says. */
-static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
-    char *x_row = w->x_rows[r], *out_row = w->out_rows[r];
-    const ptrdiff_t classes = w->layout->classes;
-    *sum = (rowsum){.max = -INFINITY, .min = INFINITY, .kind = ROW_EMPTY};
-    coming_logits coming = {.x = NULL};
-    for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
-        const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
-        const REAL *x = NAME(logits_at)(w, x_row, start, n);
-        const int stored_there = out_row && w->out->direct;
-        REAL *e = !out_row ? NULL : stored_there ? (REAL *)out_row + start : w->terms;
-        rowsum block;
-        look_ahead look = NAME(ahead_of)(w, r, x, start);
-        const coming_logits found = coming;
-        coming = NAME(behind)(w, x, n, classes - start - n), look.coming = &coming;
-        if (w->by_long_flow)
-            NAME(flow_block)(w, b, x, n, &found, look, &block);
-        else
-            NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &found, look, &block);
-        if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
-        if (out_row && classes > XENT_BLOCK)
-            *NAME(scale_of_block)(w, b, r) = (block_scale){block.max, block.scale, block.far};
-        if (start == 0)
-            *sum = block;
-        else
-            add_block(sum, &block);
-        if (sum->kind == ROW_NAN) return;
-    }
-}
+#include "row_sums.h"
 
 /* How many rows to give sum_rows at once. */
 XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
@@ -320,62 +292,6 @@ XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
                         : NAME(flows)(w) ? most
                                          : XENT_LOGITS_AT_ONCE / whole_groups(classes);
     return n < 1 ? 1 : n > most ? most : (int)n;
-}
-
-/* The first sweep over row r of one block, and the second, unless its extremes are far: then all at once. */
-static inline int NAME(start_row)(NAME(sweeper) * w, int r, const coming_logits *found, NAME(reduction) * by,
-                                  rowsum *sum) {
-    w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0);
-    return NAME(block_start)((const REAL *)w->x_rows[r], w->layout->classes, (REAL *)w->out_rows[r], w->room, found, by,
-                             sum);
-}
-static inline void NAME(sweep_row)(NAME(sweeper) * w, int r, coming_logits *coming, const NAME(reduction) * by,
-                                   rowsum *sum) {
-    const REAL *x = (const REAL *)w->x_rows[r];
-    REAL *e = (REAL *)w->out_rows[r];
-    const ptrdiff_t classes = w->layout->classes;
-    const coming_logits found = {.known = 1, .most = sum->max, .least = sum->min};
-    look_ahead look = NAME(ahead_of)(w, r, x, 0);
-    look.coming = coming;
-    if (sum->far) {
-        NAME(block_sum)(x, classes, e, w->room, w->shifted, &w->lanes[r], &found, look, sum);
-        return;
-    }
-    NAME(block_sweep)(x, classes, e, w->room, by, &w->lanes[r], look);
-    w->by_max[r] = by->max, w->by_rounder[r] = by->rounder, w->by_floor[r] = by->floor;
-}
-
-/* Rows of one block each that lie in memory as plain numbers. All are swept before the lanes of the first are folded: a
- * fold is a chain of operations that wait for each other, and so those of several rows run at the same time. */
-static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
-    const ptrdiff_t classes = w->layout->classes;
-    const double sigma = (double)NAME(sigma)(w->room.guard);
-    row_batch *b = &w->batch;
-    double sum_hi[XENT_SWEPT] = {0}, sum_lo[XENT_SWEPT] = {0};
-    NAME(reduction) by[2] = {0};
-    rowsum sums[2];
-    int sweeps[2] = {0};
-    coming_logits coming = {.x = NULL, .n = classes};
-    const int looks = NAME(looks_on)(!w->out ? SUM_ONLY : w->out_rows[0] == w->x_rows[0] ? SUM_IN_PLACE : SUM_STORE);
-    for (int r = 0; r <= rows;
-         r++) { /* the first sweep over a row goes before or within the second over the one before it */
-        if (r < rows && !looks) sweeps[r & 1] = NAME(start_row)(w, r, &coming, &by[r & 1], &sums[r & 1]);
-        if (r > 0) {
-            const int last = (r - 1) & 1;
-            coming.x = r < rows ? w->x_rows[r] : NULL, coming.known = 0;
-            if (sweeps[last]) NAME(sweep_row)(w, r - 1, &coming, &by[last], &sums[last]);
-            put_sum(b, r - 1, &sums[last]);
-        }
-        if (r < rows && looks) sweeps[r & 1] = NAME(start_row)(w, r, &coming, &by[r & 1], &sums[r & 1]);
-    }
-    for (int r = rows; r < padded_rows(rows); r++)
-        w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0), b->scale[r] = 0.0, b->kind[r] = ROW_EMPTY, b->told = 0;
-    for (int r = 0; r < rows; r++) {
-        if (b->kind[r] != ROW_FINITE || b->far[r]) continue;
-        const wide sum = NAME(lanes_sum_apart)(&w->lanes[r], sigma);
-        sum_hi[r] = sum.hi, sum_lo[r] = sum.lo;
-    }
-    NAME(close_rows)(w, rows, sum_hi, sum_lo);
 }
 
 /* log(1 + s) of the rows of a batch, and harmless numbers where a row has no sum, or is none. */
@@ -413,6 +329,7 @@ static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
     w->side_by_side = w->x->columns || (direct && rows > 1 && classes <= XENT_NARROW);
     if (w->side_by_side) w->side_by_side = NAME(narrow_sums)(w, rows);
     w->by_long_flow = rows == 1 && NAME(long_flows)(w);
+    if (w->waiting_blocks.done) NAME(put_blocks)(w); /* nobody scaled the row before this one */
     if (direct && rows > 1 && NAME(flows)(w))
         NAME(flow_sums)(w, rows);
     else if (direct && rows > 1 && classes > XENT_NARROW)
@@ -446,7 +363,8 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
     w->layout = layout, w->x = x, w->out = out;
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
-    w->by_long_flow = w->waiting_blocks.waits = 0, w->long_memory = w->long_terms = NULL, w->long_slot = 0;
+    w->by_long_flow = w->long_asked = w->waiting_blocks.waits = 0, w->waiting_blocks.done = 0;
+    w->long_memory = w->long_terms = NULL, w->long_slot = 0;
     w->first = 0, w->ahead = w->more = XENT_AHEAD;
     w->batch.told = w->keeps_logits = w->holds = w->sent = 0;
     w->streams = NAME(goes_past)(layout, x, out);
