@@ -40,7 +40,8 @@ typedef struct {
     int far; /* some block was far */
 } rowsum;
 
-/* Logits that are to be summed next: their extremes are found meanwhile, where looks_on says so. */
+/* Logits that are to be summed next, no more than are summed now: their extremes are found meanwhile, where looks_on says
+ * so. */
 typedef struct {
     const void *x; /* NULL: none */
     ptrdiff_t n;

@@ -227,17 +227,14 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
             for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) stream_line(to + i + l, line + l);
         }
     }
-    for (const ptrdiff_t both = coming < whole ? coming : whole; looks && i < both; i += XENT_LANES) {
+    for (; looks && i < coming; i += XENT_LANES) {
         SWEEP_GROUP(1)
     }
     for (; i < whole; i += XENT_LANES) {
         SWEEP_GROUP(0)
     }
-    if (coming) { /* what is left of them; the last lanes overlap the ones before */
-        const REAL *end = (const REAL *)look.coming->x + coming, *last = end + (look.coming->n - coming) - XENT_LANES;
-        for (; next < end; next += XENT_LANES) {
-            EXTREMES_OF(next)
-        }
+    if (coming) { /* the last lanes overlap the ones before */
+        const REAL *last = (const REAL *)look.coming->x + (look.coming->n - XENT_LANES);
         EXTREMES_OF(last)
         XENT_FOLD(EXTREMES)
         look.coming->most = (double)most[0], look.coming->least = (double)least[0], look.coming->known = 1;
