@@ -24,7 +24,7 @@ enum {
     XENT_COLUMNS = 4096,
     XENT_COLUMN_BLOCKS = XENT_COLUMN_CLASSES / XENT_BLOCK,
     XENT_LONG_BLOCKS = 64,     /* of a row that flows (long_flow.h), */
-    XENT_LONG_MEMORY = 3 << 20 /* for whose terms the threads of a call have so many bytes */
+    XENT_LONG_MEMORY = 5 << 19 /* for whose terms the threads of a call have so many bytes */
 };
 /* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; 40,000 x 168 is no
  * faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one. Checks of the C code set both
