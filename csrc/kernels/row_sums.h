@@ -66,8 +66,8 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
     int sweeps[2] = {0};
     coming_logits coming = {.x = NULL, .n = classes};
     const int looks = NAME(looks_on)(!w->out ? SUM_ONLY : w->out_rows[0] == w->x_rows[0] ? SUM_IN_PLACE : SUM_STORE);
-    for (int r = 0; r <= rows;
-         r++) { /* the first sweep over a row goes before or within the second over the one before it */
+    /* The first sweep over a row goes within the second over the one before it, or before that. */
+    for (int r = 0; r <= rows; r++) {
         if (r < rows && !looks) sweeps[r & 1] = NAME(start_row)(w, r, &coming, &by[r & 1], &sums[r & 1]);
         if (r > 0) {
             const int last = (r - 1) & 1;
