@@ -232,8 +232,8 @@ static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const known_res
 
 static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results *known); /* long_flow.h */
 
-/* Scale the terms of the rows of the last sum_rows, but those that flow (flow.h, long_flow.h), by their factors; NaN where a row is not
- * finite. */
+/* Scale the terms of the rows of the last sum_rows, but those that flow (flow.h, long_flow.h), by their factors; NaN where a
+ * row is not finite. */
 static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known) {
     const row_batch *b = &w->batch;
     const ptrdiff_t classes = w->layout->classes;
