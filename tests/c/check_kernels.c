@@ -67,8 +67,8 @@ static void check_packs(void) {
             xent_set_num_threads(3);
         }
     }
-    static const ptrdiff_t LONG[] = {4097, 4105, 8193, 12300};
-    for (int i = 0; i < 4; i++) { /* terms beside the results, and in place */
+    static const ptrdiff_t LONG[] = {4097, 12300};
+    for (int i = 0; i < 2; i++) { /* terms beside the results, and in place */
         xent_set_num_threads(1);
         const uint64_t hash = packed_results(XENT_FLOAT32, 21, LONG[i], 0, 1);
         for (int threads = 1; threads < 4; threads += 2) {
