@@ -237,8 +237,8 @@ static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results 
 static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known) {
     const row_batch *b = &w->batch;
     const ptrdiff_t classes = w->layout->classes;
-    const int asks = !NAME(asks_further)(SUM_IN_PLACE) && w->out->data == w->x->data && rows > 1 && !w->x->next &&
-                     !w->x->columns;
+    const int asks =
+        !NAME(asks_further)(SUM_IN_PLACE) && w->out->data == w->x->data && rows > 1 && !w->x->next && !w->x->columns;
     if (w->side_by_side && b->ordinary) {
         int together = !w->x->blocks || NAME(long_columns_plain)(w, rows);
         for (int r = 0, padded = padded_rows(rows); r < padded; r++)
@@ -254,7 +254,7 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_res
         if (b->kind[r] != ROW_FINITE)
             NAME(row_fill)(w, w->out_rows[r], (REAL)NAN);
         else {
-            /* In place, the logits of the next batch are asked for now, where no sweep has done so: memory would else wait. */
+            /* In place, the logits of the next batch are asked for now, where no sweep does: memory would else wait. */
             for (size_t i = 0; asks && i < (size_t)classes * sizeof(REAL); i += XENT_LINE)
                 __builtin_prefetch(w->out_rows[r] + i + XENT_LOGITS_AT_ONCE * sizeof(REAL), 0, 2);
             NAME(row_scale)(w, r, (wide){w->factor_hi[r], w->factor_lo[r]});
