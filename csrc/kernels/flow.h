@@ -41,8 +41,9 @@ static inline void NAME(put_edge)(NAME(edge) * edge) {
 }
 
 /* What is left to do of a row that waits: the elements but those from k->first to `done`, and those of them that are known by
- * themselves. Nothing is stored but whole lines, past the cache: a line that two rows share waits for the second, as to
- * store into it would be to wait until it is fetched; and a line with a known element goes once more. */
+ * themselves. Where no run of rows begins or ends, nothing is stored but whole lines, past the cache: a line that two rows
+ * share waits for the second, as to store into it would be to wait until it is fetched; and a line with a known element goes
+ * once more. */
 static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t done) {
     enum { PER_LINE = NAME(PER_LINE) };
     const ptrdiff_t n = k->n, first = k->first, swept = done, before = PER_LINE - first;

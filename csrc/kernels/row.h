@@ -160,8 +160,9 @@ typedef struct NAME(sweeper) {
     row_batch batch;                                          /* the rows of the last sum_rows */
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];        /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
-    ptrdiff_t first, ahead, more; /* the first of the rows found; how far to look ahead from one of them, and further */
-    int streams;                  /* results may go past the cache */
+    ptrdiff_t first,
+        ahead;   /* the first of the rows found; how far to look ahead from one of them, and then as far again */
+    int streams; /* results may go past the cache */
     int x_lines, out_lines; /* of rows side by side: lines per class of XENT_SIDE of them (0: not to be asked for) */
     NAME(flow) flow;
     NAME(waiting_row) waiting[2];
@@ -226,7 +227,7 @@ XENT_INLINE look_ahead NAME(ahead_of)(const NAME(sweeper) * w, int r, const REAL
         const char *next = v->next + at / v->pairs * v->next_row + at % v->pairs * (2 * XENT_LINE);
         return (look_ahead){next + groups * v->next_step, v->next_step, v->next_more, 1, v->left, NULL};
     }
-    return (look_ahead){(const char *)x + w->ahead, group, w->more, 0, v->left, NULL};
+    return (look_ahead){(const char *)x + w->ahead, group, w->ahead, 0, v->left, NULL};
 }
 
 /* What comes in a row behind the n logits at x, of which `left` are left. */
@@ -312,7 +313,6 @@ static inline void NAME(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int
     w->first = row[0], w->ahead = XENT_AHEAD;
     if (n > 1 && size > 0 && size < XENT_AHEAD) w->ahead = row_step(w->layout, w->x) * (XENT_AHEAD / size);
     if (n > 1 && NAME(flows)(w)) w->ahead = row_step(w->layout, w->x) * NAME(flow_ahead)(size);
-    w->more = w->ahead;
     if (w->out)
         these_rows(w->layout, w->out, row, n, w->out_rows);
     else
@@ -365,7 +365,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
     w->by_long_flow = w->long_asked = w->waiting_blocks.waits = 0, w->waiting_blocks.done = 0;
     w->long_memory = w->long_terms = NULL, w->long_slot = 0;
-    w->first = 0, w->ahead = w->more = XENT_AHEAD;
+    w->first = 0, w->ahead = XENT_AHEAD;
     w->batch.told = w->keeps_logits = w->holds = w->sent = 0;
     w->streams = NAME(goes_past)(layout, x, out);
     w->x_lines = w->out_lines = 0;
