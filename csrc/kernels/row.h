@@ -160,9 +160,9 @@ typedef struct NAME(sweeper) {
     row_batch batch;                                          /* the rows of the last sum_rows */
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];        /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
-    ptrdiff_t first,
-        ahead;   /* the first of the rows found; how far to look ahead from one of them, and then as far again */
-    int streams; /* results may go past the cache */
+    ptrdiff_t first;        /* of the rows found */
+    ptrdiff_t ahead;        /* how far to look ahead from one of them, and then as far again */
+    int streams;            /* results may go past the cache */
     int x_lines, out_lines; /* of rows side by side: lines per class of XENT_SIDE of them (0: not to be asked for) */
     NAME(flow) flow;
     NAME(waiting_row) waiting[2];
