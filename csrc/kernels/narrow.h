@@ -146,21 +146,25 @@ XENT_INLINE void NAME(add_rests)(const REAL *restrict v, ptrdiff_t stride, int c
     const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
     NAME(side_lanes) lo;
     double hi[XENT_LANES][XENT_SIDE];
-    for (int lane = 0; lane < lanes; lane++) {
-        double h[XENT_SIDE];
-        REAL l[XENT_SIDE];
-        for (int r = 0; r < XENT_SIDE; r++) h[r] = 0.0, l[r] = 0;
-        for (int c = lane; c < classes; c += XENT_LANES)
+    for (int c = 0; c < classes; c++, v += stride) {
+        double *restrict h = hi[c % XENT_LANES];
+        REAL *restrict l = lo[c % XENT_LANES], counted[XENT_SIDE];
+        for (int r = 0; r < XENT_SIDE; r++) {
+            REAL e = v[r], none = 0, lost = 0;
+            if (!stored) e = NAME(add_exp)(e < floor[r] ? floor[r] : e, rounder[r], 1, &none, &lost);
+            counted[r] = e < (REAL)DROPPED || e >= largest[r] ? 0 : e;
+        }
+        if (c < XENT_LANES)
             for (int r = 0; r < XENT_SIDE; r++) {
-                REAL e = v[c * stride + r], none = 0, lost = 0;
-                if (!stored) e = NAME(add_exp)(e < floor[r] ? floor[r] : e, rounder[r], 1, &none, &lost);
-                const REAL counted = e < (REAL)DROPPED || e >= largest[r] ? 0 : e;
-                if (sizeof(REAL) == 4)
-                    h[r] += (double)counted; /* as fold_one does: 1000000 x 3 takes 3 % more where gcc keeps zeros */
-                else
-                    NAME(fold_one)(&h[r], &l[r], (double)counted, 0);
+                h[r] = (double)counted[r];
+                if (sizeof(REAL) == 8) l[r] = 0;
             }
-        memcpy(hi[lane], h, sizeof h), memcpy(lo[lane], l, sizeof l);
+        else
+            for (int r = 0; r < XENT_SIDE; r++)
+                if (sizeof(REAL) == 4)
+                    h[r] += (double)counted[r];
+                else
+                    NAME(fold_one)(&h[r], &l[r], (double)counted[r], 0);
     }
     NAME(narrow_fold)(hi, sizeof(REAL) == 4 ? NULL : lo, lanes, rest_hi, rest_lo); /* of float32 all low parts are 0 */
 }
@@ -173,31 +177,40 @@ XENT_NOINLINE void NAME(narrow_rests_anew)(const REAL *v, ptrdiff_t stride, int 
     NAME(add_rests)(v, stride, classes, largest, rounder, floor, rest_hi, rest_lo, 0);
 }
 
+/* The same of one row of them, row r of the batch, its terms or logits `stride` elements apart. */
+XENT_NOINLINE wide NAME(narrow_rest)(NAME(sweeper) * w, int r, const REAL *restrict v, int classes) {
+    const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
+    for (int c = 0; c < classes; c++) w->terms[c] = v[c * w->column_stride];
+    return NAME(sharp_rest)(w->terms, w->columns_stored ? w->terms : NULL, classes, &by);
+}
+
 /* What close_rows does, of rows whose terms are side by side: XENT_SIDE by `sides` of them, `classes` classes at v, further
  * on by side_step for each XENT_SIDE. */
 XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const REAL *v, int classes, const double *sum_hi,
                                       const double *sum_lo) {
     row_batch *b = &w->batch;
+    const int few = (classes - 2) / 2, most = few < XENT_FEW_SHARP ? few : XENT_FEW_SHARP;
     int sharp[XENT_ROWS];
     if (!NAME(close)(w, sides * XENT_SIDE, sum_hi, sum_lo, 1, sharp)) return;
-    for (int i = 0; i < sides; i++, v += w->side_step) {
-        const int at = i * XENT_SIDE;
+    for (int at = 0; at < sides * XENT_SIDE; at += XENT_SIDE, v += w->side_step) {
         double hi[XENT_SIDE], lo[XENT_SIDE];
-        int any = 0, nan = 0;
-        for (int r = 0; r < XENT_SIDE; r++) any |= sharp[at + r];
-        if (!any) continue;
-        if (w->columns_stored)
-            NAME(narrow_rests)(v, w->column_stride, classes, w->largest + at, hi, lo);
-        else
-            NAME(narrow_rests_anew)
-        (v, w->column_stride, classes, w->largest + at, w->by_rounder + at, w->by_floor + at, hi, lo);
-        for (int r = 0; r < XENT_SIDE; r++) {
-            b->rest_hi[at + r] = sharp[at + r] ? hi[r] : b->rest_hi[at + r];
-            b->rest_lo[at + r] = sharp[at + r] ? lo[r] : b->rest_lo[at + r];
-            nan |= hi[r] != hi[r];
+        int some = 0;
+        for (int r = 0; r < XENT_SIDE; r++) some += sharp[at + r];
+        const int alone = some <= most;
+        if (!alone) {
+            if (w->columns_stored)
+                NAME(narrow_rests)(v, w->column_stride, classes, w->largest + at, hi, lo);
+            else
+                NAME(narrow_rests_anew)
+            (v, w->column_stride, classes, w->largest + at, w->by_rounder + at, w->by_floor + at, hi, lo);
         }
-        for (int r = 0; r < XENT_SIDE && nan; r++)
-            if (hi[r] != hi[r]) b->kind[at + r] = ROW_NAN, b->ordinary = b->told = 0;
+        for (int r = 0; r < XENT_SIDE && some; r++) {
+            if (!sharp[at + r]) continue;
+            const wide rest =
+                alone ? NAME(narrow_rest)(w, at + r, v + r, classes) : (wide){hi[r], lo[r]};
+            b->rest_hi[at + r] = rest.hi, b->rest_lo[at + r] = rest.lo;
+            if (rest.hi != rest.hi) b->kind[at + r] = ROW_NAN, b->ordinary = b->told = 0;
+        }
     }
 }
 
