@@ -162,3 +162,53 @@ def test_batches_after_one_that_is_not_ordinary(classes, dtype, tier):
     for function in (xent.softmax, xent.log_softmax):
         alone = np.concatenate([function(row[None], axis=1) for row in z])
         np.testing.assert_array_equal(function(z, axis=1), alone)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [2, 3, 4, 10, 32, 33, 100, 128])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_that_are_not_scaled_as_those_beside_them(classes, dtype, order, tier):
+    """Results that vanish, whose products take more than one step, and rows with a NaN go by themselves; the rows around
+    them go together. Weights bring gradients near the smallest normal number, and below."""
+    rng = np.random.default_rng((classes, np.dtype(dtype).itemsize))
+    z = (10 * rng.standard_normal((150, classes))).astype(dtype)
+    spread = np.arange(0, 150, 9)
+    z[spread] *= dtype(7 if dtype is np.float32 else 50)
+    z[[20, 40, 149], [0, classes - 1, 1]] = np.nan
+    y = rng.integers(0, classes, 150)
+    weight = np.ones(150)
+    weight[::7] = np.finfo(dtype).tiny * 2.0 ** rng.integers(0, 60, weight[::7].shape)
+    laid = np.array(z, order=order)
+
+    def call(z, y, weight, out=None):
+        return xent.cross_entropy_with_grad(z, y, sample_weight=weight, reduction="none", out=out)
+
+    alone = rows_of(call, z, y, weight)
+    same(call(laid, y, weight, np.empty_like(laid)), alone)
+    same(call(laid.copy(order), y, weight), alone)
+    in_place = laid.copy(order)
+    same(call(in_place, y, weight, in_place), alone)
+    probabilities = np.concatenate([xent.softmax(row[None], axis=1) for row in z])
+    np.testing.assert_array_equal(xent.softmax(laid, axis=1), probabilities)
+    assert np.isnan(alone[1][[20, 40, 149]]).all()
+    finite = np.isfinite(z).all(1)
+    some = (np.abs(alone[1]) > 0) & (np.abs(alone[1]) < 2**20 * np.finfo(dtype).tiny)
+    assert np.isfinite(alone[1][finite]).all()
+    assert some.any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [2, 3, 4, 10, 17, 33, 100, 128])
+def test_sharp_rows_among_others(classes, dtype, tier):
+    """Rows with little beside their largest term: none, one, a few, as many as are still taken one by one, and all."""
+    rng = np.random.default_rng(classes)
+    for sharp in (1, 2, 4, 8, 9, 31, 64):
+        z = rng.standard_normal((64, classes)).astype(dtype)
+        rows = rng.permutation(64)[:sharp]
+        z[rows, rng.integers(0, classes, sharp)] += dtype(14 if dtype is np.float32 else 40)
+        y = rng.integers(0, classes, 64)
+        call = xent.cross_entropy_with_grad
+        alone = rows_of(lambda z, y: call(z, y, reduction="none"), z, y)
+        same(call(z, y, reduction="none"), alone)
+        losses = [float(xent.reference.cross_entropy([row], [int(label)])) for row, label in zip(z.tolist(), y, strict=True)]
+        np.testing.assert_allclose(xent.cross_entropy(z, y, reduction="none"), losses, rtol=2 * np.finfo(dtype).eps)

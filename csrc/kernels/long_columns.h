@@ -74,7 +74,7 @@ XENT_INLINE wide NAME(block_factor)(const NAME(sweeper) * w, int block, int r) {
 
 /* Whether all results of `rows` rows are products without further ado. */
 static int NAME(long_columns_plain)(const NAME(sweeper) * w, int rows) {
-    int plain = 1;
+    int plain = w->batch.ordinary;
     for (int i = 0; i < NAME(blocks_of)(w); i++)
         for (int r = 0; r < rows; r++)
             plain &= NAME(is_plain)(w->batch.min[r], w->column_blocks[i][r].scale, NAME(block_factor)(w, i, r).hi);

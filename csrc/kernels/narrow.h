@@ -177,11 +177,31 @@ XENT_NOINLINE void NAME(narrow_rests_anew)(const REAL *v, ptrdiff_t stride, int 
     NAME(add_rests)(v, stride, classes, largest, rounder, floor, rest_hi, rest_lo, 0);
 }
 
-/* The same of one row of them, row r of the batch, its terms or logits `stride` elements apart. */
-XENT_NOINLINE wide NAME(narrow_rest)(NAME(sweeper) * w, int r, const REAL *restrict v, int classes) {
-    const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
-    for (int c = 0; c < classes; c++) w->terms[c] = v[c * w->column_stride];
-    return NAME(sharp_rest)(w->terms, w->columns_stored ? w->terms : NULL, classes, &by);
+/* The rests of the sharp ones of XENT_SIDE rows, rows `at` and on of the batch, at v: all at once, */
+XENT_INLINE void NAME(rests_at_once)(NAME(sweeper) * w, int at, const REAL *v, int classes, const int *sharp) {
+    row_batch *b = &w->batch;
+    double hi[XENT_SIDE], lo[XENT_SIDE];
+    if (w->columns_stored)
+        NAME(narrow_rests)(v, w->column_stride, classes, w->largest + at, hi, lo);
+    else
+        NAME(narrow_rests_anew)
+    (v, w->column_stride, classes, w->largest + at, w->by_rounder + at, w->by_floor + at, hi, lo);
+    for (int r = 0; r < XENT_SIDE; r++) {
+        b->rest_hi[at + r] = sharp[r] ? hi[r] : b->rest_hi[at + r];
+        b->rest_lo[at + r] = sharp[r] ? lo[r] : b->rest_lo[at + r];
+    }
+}
+
+/* and one by one. */
+XENT_INLINE void NAME(rests_one_by_one)(NAME(sweeper) * w, int at, const REAL *v, int classes, const int *sharp) {
+    row_batch *b = &w->batch;
+    for (int r = at; r < at + XENT_SIDE; r++, v++) {
+        if (!sharp[r - at]) continue;
+        const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
+        for (int c = 0; c < classes; c++) w->terms[c] = v[c * w->column_stride];
+        const wide rest = NAME(sharp_rest)(w->terms, w->columns_stored ? w->terms : NULL, classes, &by);
+        b->rest_hi[r] = rest.hi, b->rest_lo[r] = rest.lo;
+    }
 }
 
 /* What close_rows does, of rows whose terms are side by side: XENT_SIDE by `sides` of them, `classes` classes at v, further
@@ -189,28 +209,20 @@ XENT_NOINLINE wide NAME(narrow_rest)(NAME(sweeper) * w, int r, const REAL *restr
 XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const REAL *v, int classes, const double *sum_hi,
                                       const double *sum_lo) {
     row_batch *b = &w->batch;
-    const int few = (classes - 2) / 2, most = few < XENT_FEW_SHARP ? few : XENT_FEW_SHARP;
+    const int alone = (classes - 2) / 2 < XENT_FEW_SHARP ? (classes - 2) / 2 : XENT_FEW_SHARP;
     int sharp[XENT_ROWS];
     if (!NAME(close)(w, sides * XENT_SIDE, sum_hi, sum_lo, 1, sharp)) return;
     for (int at = 0; at < sides * XENT_SIDE; at += XENT_SIDE, v += w->side_step) {
-        double hi[XENT_SIDE], lo[XENT_SIDE];
-        int some = 0;
-        for (int r = 0; r < XENT_SIDE; r++) some += sharp[at + r];
-        const int alone = some <= most;
-        if (!alone) {
-            if (w->columns_stored)
-                NAME(narrow_rests)(v, w->column_stride, classes, w->largest + at, hi, lo);
-            else
-                NAME(narrow_rests_anew)
-            (v, w->column_stride, classes, w->largest + at, w->by_rounder + at, w->by_floor + at, hi, lo);
-        }
-        for (int r = 0; r < XENT_SIDE && some; r++) {
-            if (!sharp[at + r]) continue;
-            const wide rest =
-                alone ? NAME(narrow_rest)(w, at + r, v + r, classes) : (wide){hi[r], lo[r]};
-            b->rest_hi[at + r] = rest.hi, b->rest_lo[at + r] = rest.lo;
-            if (rest.hi != rest.hi) b->kind[at + r] = ROW_NAN, b->ordinary = b->told = 0;
-        }
+        int some = 0, nan = 0;
+        for (int r = at; r < at + XENT_SIDE; r++) some += sharp[r];
+        if (!some) continue;
+        if (some <= alone)
+            NAME(rests_one_by_one)(w, at, v, classes, sharp + at);
+        else
+            NAME(rests_at_once)(w, at, v, classes, sharp + at);
+        for (int r = at; r < at + XENT_SIDE; r++) nan |= b->rest_hi[r] != b->rest_hi[r];
+        for (int r = at; r < at + XENT_SIDE && nan; r++)
+            if (b->rest_hi[r] != b->rest_hi[r]) b->kind[r] = ROW_NAN, b->ordinary = b->told = 0;
     }
 }
 

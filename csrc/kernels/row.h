@@ -21,7 +21,7 @@ enum {
     XENT_ROWS = 64,
     XENT_SIDE = 32,
     XENT_NARROW = 128,
-    XENT_FEW_SHARP = 8, /* of XENT_SIDE rows: the rests of so many are found one by one, those of more all at once */
+    XENT_FEW_SHARP = 8, /* of XENT_SIDE rows at most: their rests are found one by one (narrow.h) */
     XENT_COLUMNS = 4096,
     XENT_COLUMN_BLOCKS = XENT_COLUMN_CLASSES / XENT_BLOCK,
     XENT_LONG_BLOCKS = 64,     /* of a row that flows (long_flow.h), */

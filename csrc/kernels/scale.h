@@ -80,63 +80,64 @@ static inline ptrdiff_t NAME(place_of_largest)(const REAL *e, ptrdiff_t n, const
     return -1;
 }
 
-/* Scale the stored terms of row r of the last sum_rows, which is finite, by d: e^x / sum * g for d = g / total. */
+/* Scale the n terms at e, stored relative to `block`, of a finite row by d: e^x / sum * g for d = g / total. */
+static inline void NAME(block_scale)(const NAME(sweeper) * w, const rowsum *sum, const block_scale *block, REAL *e,
+                                     ptrdiff_t n, wide d) {
+    REAL hi, lo;
+    const ptrdiff_t likely =
+        NAME(is_likely)(sum) && block->max == sum->max ? NAME(place_of_largest)(e, n, block) : -1;
+    const wide there = block->scale == sum->scale ? d : wide_scale(d, block->scale - sum->scale);
+    if (!sum->far && NAME(is_safe)(sum->min, block->scale, there.hi)) {
+        NAME(split)(there, &hi, &lo);
+        NAME(scale_plain)(e, n, hi, lo);
+    } else {
+        /* d 2^(block scale - row scale) = f 2^k with 1/4 <= |f| < 1/2 */
+        wide f = d;
+        double k = 0.0;
+        if (!sum->far && !block->far)
+            k = block->scale - sum->scale;
+        else {
+            rowsum from = {.max = block->max, .scale = block->scale, .far = block->far};
+            from.top = block->far ? (wide){power_of_two((int)w->room.guard), 0.0}
+                                  : NAME(exp_wide)((REAL)block->max, -block->scale);
+            f = rescaled(d, &from, sum);
+        }
+        const double magnitude = fabs(f.hi);
+        const int exponent = magnitude > 0.0 ? exponent_of(magnitude) + 2 : 0;
+        f = wide_scale(f, -exponent), k += exponent;
+        /* shift = -k; what was dropped when stored is dropped here too */
+        const double shift = -k, top = sizeof(REAL) == 4 ? 126.0 : 1022.0;
+        const double least = scale_by(1.0, fmax(fmin(MIN_EXPONENT + shift, top), MIN_EXPONENT + 1.0));
+        const double dropped = DROPPED * fabs(f.hi), bound = least > dropped ? least : dropped;
+        const double once = fmin(shift, top);
+        const REAL sign = f.hi < 0.0 ? (REAL)-1 : (REAL)1;
+        if (f.hi < 0.0) f.hi = -f.hi, f.lo = -f.lo;
+        NAME(split)(f, &hi, &lo);
+        if (!(magnitude > 0.0) || MIN_EXPONENT + shift > top)
+            memset(e, 0, (size_t)n * sizeof(REAL));
+        else if (shift <= top)
+            NAME(scale_flushing)(e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -once));
+        else {
+            const double half = floor(shift / 2.0);
+            NAME(scale_twice)
+            (e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -half), (REAL)scale_by(1.0, half - shift));
+        }
+    }
+    if (likely >= 0) e[likely] = NAME(scaled_top)(sum, d);
+}
+
+/* Scale the stored terms of row r of the last sum_rows, which is finite, by d. */
 static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
-    const rowsum its = sum_of(&w->batch, r), *sum = &its;
+    const rowsum sum = sum_of(&w->batch, r);
     char *out_row = w->out_rows[r];
     const ptrdiff_t classes = w->layout->classes;
     for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
         const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
-        REAL *e = (REAL *)out_row + start, hi, lo;
-        if (!w->out->direct) {
-            gather_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
-            e = w->terms;
-        }
-        if (w->side_by_side && w->out->direct)
-            for (ptrdiff_t c = 0; c < n; c++)
-                e[c] = NAME(columns_of)(w, r / XENT_SIDE)[c * w->column_stride + r % XENT_SIDE];
-        const block_scale whole_row = {sum->max, sum->scale, sum->far};
+        const block_scale whole_row = {sum.max, sum.scale, sum.far};
         const block_scale *block = classes <= XENT_BLOCK ? &whole_row : NAME(scale_of_block)(w, b, r);
-        const ptrdiff_t likely =
-            NAME(is_likely)(sum) && block->max == sum->max ? NAME(place_of_largest)(e, n, block) : -1;
-        const wide there = block->scale == sum->scale ? d : wide_scale(d, block->scale - sum->scale);
-        if (!sum->far && NAME(is_safe)(sum->min, block->scale, there.hi)) {
-            NAME(split)(there, &hi, &lo);
-            NAME(scale_plain)(e, n, hi, lo);
-        } else {
-            /* d 2^(block scale - row scale) = f 2^k with 1/4 <= |f| < 1/2 */
-            wide f = d;
-            double k = 0.0;
-            if (!sum->far && !block->far)
-                k = block->scale - sum->scale;
-            else {
-                rowsum from = {.max = block->max, .scale = block->scale, .far = block->far};
-                from.top = block->far ? (wide){power_of_two((int)w->room.guard), 0.0}
-                                      : NAME(exp_wide)((REAL)block->max, -block->scale);
-                f = rescaled(d, &from, sum);
-            }
-            const double magnitude = fabs(f.hi);
-            const int exponent = magnitude > 0.0 ? exponent_of(magnitude) + 2 : 0;
-            f = wide_scale(f, -exponent), k += exponent;
-            /* shift = -k; what was dropped when stored is dropped here too */
-            const double shift = -k, top = sizeof(REAL) == 4 ? 126.0 : 1022.0;
-            const double least = scale_by(1.0, fmax(fmin(MIN_EXPONENT + shift, top), MIN_EXPONENT + 1.0));
-            const double dropped = DROPPED * fabs(f.hi), bound = least > dropped ? least : dropped;
-            const double once = fmin(shift, top);
-            const REAL sign = f.hi < 0.0 ? (REAL)-1 : (REAL)1;
-            if (f.hi < 0.0) f.hi = -f.hi, f.lo = -f.lo;
-            NAME(split)(f, &hi, &lo);
-            if (!(magnitude > 0.0) || MIN_EXPONENT + shift > top)
-                memset(e, 0, (size_t)n * sizeof(REAL));
-            else if (shift <= top)
-                NAME(scale_flushing)(e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -once));
-            else {
-                const double half = floor(shift / 2.0);
-                NAME(scale_twice)
-                (e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -half), (REAL)scale_by(1.0, half - shift));
-            }
-        }
-        if (likely >= 0) e[likely] = NAME(scaled_top)(sum, d);
+        REAL *e = w->out->direct ? (REAL *)out_row + start : w->terms;
+        if (!w->out->direct) gather_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
+        NAME(block_scale)(w, &sum, block, e, n, d);
         if (!w->out->direct) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
     }
 }
@@ -170,17 +171,40 @@ XENT_NOINLINE void NAME(scale_side)(REAL *restrict v, ptrdiff_t stride, int clas
         }
 }
 
-/* The terms of the last narrow_sums scaled by their factors, all of them safely, and put in `to`; NULL: left as columns. */
+/* Of the last narrow_sums, row r, which is not scaled as the others are: its results in the place of its terms. */
+XENT_NOINLINE void NAME(scale_odd_row)(NAME(sweeper) * w, int r) {
+    const rowsum sum = sum_of(&w->batch, r);
+    const block_scale whole_row = {sum.max, sum.scale, sum.far};
+    const ptrdiff_t stride = w->column_stride, classes = w->layout->classes;
+    REAL *v = NAME(columns_of)(w, r / XENT_SIDE) + r % XENT_SIDE;
+    if (sum.kind != ROW_FINITE) {
+        for (ptrdiff_t c = 0; c < classes; c++) v[c * stride] = (REAL)NAN;
+        return;
+    }
+    for (ptrdiff_t c = 0; c < classes; c++) w->terms[c] = v[c * stride];
+    NAME(block_scale)(w, &sum, &whole_row, w->terms, classes, (wide){w->factor_hi[r], w->factor_lo[r]});
+    for (ptrdiff_t c = 0; c < classes; c++) v[c * stride] = w->terms[c];
+}
+
+/* The terms of the last narrow_sums scaled by their factors, and put in `to`; NULL: left as columns. */
 XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *to) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const row_batch *b = &w->batch;
     REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS];
+    int plain[XENT_ROWS], all = 1;
     for (int r = 0; r < sides * XENT_SIDE; r++) {
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
         largest[r] = b->rest_hi[r] < b->top_hi[r] ? w->largest[r] : (REAL)-1; /* no term is negative */
         likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
         NAME(split)(d, &hi[r], &lo[r]);
+        plain[r] = NAME(is_plain)(b->min[r], b->scale[r], d.hi);
+        all &= (r >= rows) | plain[r];
     }
+    for (int r = 0; r < rows && !(all && b->ordinary); r++)
+        if (!plain[r] || b->kind[r] != ROW_FINITE) {
+            NAME(scale_odd_row)(w, r);
+            hi[r] = 1, lo[r] = 0, largest[r] = -1; /* they stay as they are */
+        }
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
         NAME(scale_side)
@@ -239,14 +263,9 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_res
     const ptrdiff_t classes = w->layout->classes;
     const int asks =
         !NAME(asks_further)(SUM_IN_PLACE) && w->out->data == w->x->data && rows > 1 && !w->x->next && !w->x->columns;
-    if (w->side_by_side && b->ordinary) {
-        int together = !w->x->blocks || NAME(long_columns_plain)(w, rows);
-        for (int r = 0, padded = padded_rows(rows); r < padded; r++)
-            together &= (r >= rows) | NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
-        if (together) {
-            (w->out->columns ? NAME(put_columns) : NAME(put_narrow))(w, rows, known);
-            return;
-        }
+    if (w->side_by_side && (!w->x->blocks || NAME(long_columns_plain)(w, rows))) {
+        (w->out->columns ? NAME(put_columns) : NAME(put_narrow))(w, rows, known);
+        return;
     }
     if (w->by_long_flow) NAME(let_blocks_flow)(w, known);
     for (int r = 0; r < rows; r++) {
