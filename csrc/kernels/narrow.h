@@ -101,8 +101,9 @@ XENT_INLINE void NAME(add_narrow_once)(REAL *restrict v, ptrdiff_t stride, int c
                                        double *restrict sum_hi, double *restrict sum_lo, const int stored) {
     side_ahead ahead = *from; /* not by value: to copy what was just written number by number is to wait for it */
     NAME(side_lanes) lo;
-    uint32_t units[XENT_SIDE] = {0}, base; /* unsigned: those of a NaN add up to anything */
+    uint32_t units[XENT_SIDE], base; /* unsigned: those of a NaN add up to anything */
     memcpy(&base, &sigma, sizeof base);
+    for (int r = 0; r < XENT_SIDE; r++) units[r] = (uint32_t)-classes * base; /* so each term adds its bits as they are */
     for (int c = 0; c < classes; c++, v += stride) {
         ask_ahead(&ahead);
         for (int r = 0; r < XENT_SIDE; r++) {
@@ -110,7 +111,7 @@ XENT_INLINE void NAME(add_narrow_once)(REAL *restrict v, ptrdiff_t stride, int c
             const REAL term = NAME(add_exp)(v[r] < floor[r] ? floor[r] : v[r], rounder[r], 1, &h, &l);
             uint32_t bits;
             memcpy(&bits, &h, sizeof bits);
-            units[r] += bits - base;
+            units[r] += bits;
             lo[c][r] = l;
             if (stored) v[r] = term;
         }

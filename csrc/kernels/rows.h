@@ -19,7 +19,7 @@ static inline void rows_of(const xent_layout *layout, const xent_view *view, ptr
     if (layout->n_batch <= 1) {
         const ptrdiff_t stride = layout->n_batch ? view->batch_stride[0] : 0;
         char *p = (char *)view->data + first * stride;
-        for (int r = 0; r < n; r++) to[r] = p + r * stride;
+        for (int r = 0; r < n; r++, p += stride) to[r] = p; /* no products: vectors of 64 bits have none */
     } else
         for (int r = 0; r < n; r++) to[r] = row_of(layout, view, first + r);
 }
