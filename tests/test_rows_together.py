@@ -177,6 +177,10 @@ def test_rows_that_are_not_scaled_as_those_beside_them(classes, dtype, order, ti
     z[spread] *= dtype(7 if dtype is np.float32 else 50)
     z[[20, 40, 149], [0, classes - 1, 1]] = np.nan
     y = rng.integers(0, classes, 150)
+    masked = rng.random(z.shape) < 0.3
+    masked[100:, :] = False
+    masked[np.arange(150), y] = False
+    z[masked & np.isfinite(z)] = -np.inf
     weight = np.ones(150)
     weight[::7] = np.finfo(dtype).tiny * 2.0 ** rng.integers(0, 60, weight[::7].shape)
     laid = np.array(z, order=order)
@@ -189,10 +193,17 @@ def test_rows_that_are_not_scaled_as_those_beside_them(classes, dtype, order, ti
     same(call(laid.copy(order), y, weight), alone)
     in_place = laid.copy(order)
     same(call(in_place, y, weight, in_place), alone)
+    upstream = rng.standard_normal(150)
+
+    def backward(z, y, weight, upstream):
+        return upstream, xent.cross_entropy_grad(z, y, upstream, sample_weight=weight, reduction="none")
+
+    same(backward(laid, y, weight, upstream), rows_of(backward, z, y, weight, upstream))
     probabilities = np.concatenate([xent.softmax(row[None], axis=1) for row in z])
     np.testing.assert_array_equal(xent.softmax(laid, axis=1), probabilities)
     assert np.isnan(alone[1][[20, 40, 149]]).all()
-    finite = np.isfinite(z).all(1)
+    assert not alone[1][masked & ~np.isnan(z).any(1)[:, None]].any()
+    finite = ~np.isnan(z).any(1)
     some = (np.abs(alone[1]) > 0) & (np.abs(alone[1]) < 2**20 * np.finfo(dtype).tiny)
     assert np.isfinite(alone[1][finite]).all()
     assert some.any()

@@ -103,7 +103,8 @@ XENT_INLINE void NAME(add_narrow_once)(REAL *restrict v, ptrdiff_t stride, int c
     NAME(side_lanes) lo;
     uint32_t units[XENT_SIDE], base; /* unsigned: those of a NaN add up to anything */
     memcpy(&base, &sigma, sizeof base);
-    for (int r = 0; r < XENT_SIDE; r++) units[r] = (uint32_t)-classes * base; /* so each term adds its bits as they are */
+    for (int r = 0; r < XENT_SIDE; r++)
+        units[r] = (uint32_t)-classes * base; /* so each term adds its bits as they are */
     for (int c = 0; c < classes; c++, v += stride) {
         ask_ahead(&ahead);
         for (int r = 0; r < XENT_SIDE; r++) {

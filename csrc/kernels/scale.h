@@ -80,12 +80,21 @@ static inline ptrdiff_t NAME(place_of_largest)(const REAL *e, ptrdiff_t n, const
     return -1;
 }
 
+/* Where products with a factor f are formed 2^shift too large: those below it are 0. What was dropped when it was stored is
+ * dropped here too. */
+enum { NAME(TOP) = -MIN_EXPONENT };
+XENT_INLINE REAL NAME(least_product)(double f, double shift) {
+    const double at = MIN_EXPONENT + shift, top = NAME(TOP), up_to = at < top ? at : top;
+    const double least = power_of_two((int)(up_to > MIN_EXPONENT + 1.0 ? up_to : MIN_EXPONENT + 1.0));
+    const double dropped = DROPPED * f;
+    return (REAL)(least > dropped ? least : dropped);
+}
+
 /* Scale the n terms at e, stored relative to `block`, of a finite row by d: e^x / sum * g for d = g / total. */
 static inline void NAME(block_scale)(const NAME(sweeper) * w, const rowsum *sum, const block_scale *block, REAL *e,
                                      ptrdiff_t n, wide d) {
     REAL hi, lo;
-    const ptrdiff_t likely =
-        NAME(is_likely)(sum) && block->max == sum->max ? NAME(place_of_largest)(e, n, block) : -1;
+    const ptrdiff_t likely = NAME(is_likely)(sum) && block->max == sum->max ? NAME(place_of_largest)(e, n, block) : -1;
     const wide there = block->scale == sum->scale ? d : wide_scale(d, block->scale - sum->scale);
     if (!sum->far && NAME(is_safe)(sum->min, block->scale, there.hi)) {
         NAME(split)(there, &hi, &lo);
@@ -105,22 +114,19 @@ static inline void NAME(block_scale)(const NAME(sweeper) * w, const rowsum *sum,
         const double magnitude = fabs(f.hi);
         const int exponent = magnitude > 0.0 ? exponent_of(magnitude) + 2 : 0;
         f = wide_scale(f, -exponent), k += exponent;
-        /* shift = -k; what was dropped when stored is dropped here too */
-        const double shift = -k, top = sizeof(REAL) == 4 ? 126.0 : 1022.0;
-        const double least = scale_by(1.0, fmax(fmin(MIN_EXPONENT + shift, top), MIN_EXPONENT + 1.0));
-        const double dropped = DROPPED * fabs(f.hi), bound = least > dropped ? least : dropped;
-        const double once = fmin(shift, top);
+        const double shift = -k, top = NAME(TOP);
         const REAL sign = f.hi < 0.0 ? (REAL)-1 : (REAL)1;
         if (f.hi < 0.0) f.hi = -f.hi, f.lo = -f.lo;
+        const REAL bound = NAME(least_product)(f.hi, shift);
         NAME(split)(f, &hi, &lo);
         if (!(magnitude > 0.0) || MIN_EXPONENT + shift > top)
             memset(e, 0, (size_t)n * sizeof(REAL));
         else if (shift <= top)
-            NAME(scale_flushing)(e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -once));
+            NAME(scale_flushing)(e, n, hi, lo, bound, sign * (REAL)scale_by(1.0, -shift));
         else {
             const double half = floor(shift / 2.0);
             NAME(scale_twice)
-            (e, n, hi, lo, (REAL)bound, sign * (REAL)scale_by(1.0, -half), (REAL)scale_by(1.0, half - shift));
+            (e, n, hi, lo, bound, sign * (REAL)scale_by(1.0, -half), (REAL)scale_by(1.0, half - shift));
         }
     }
     if (likely >= 0) e[likely] = NAME(scaled_top)(sum, d);
@@ -171,45 +177,76 @@ XENT_NOINLINE void NAME(scale_side)(REAL *restrict v, ptrdiff_t stride, int clas
         }
 }
 
-/* Of the last narrow_sums, row r, which is not scaled as the others are: its results in the place of its terms. */
-XENT_NOINLINE void NAME(scale_odd_row)(NAME(sweeper) * w, int r) {
+/* The same where results may vanish, as scale_flushing does it. */
+XENT_NOINLINE void NAME(scale_side_flushing)(REAL *restrict v, ptrdiff_t stride, int classes, const REAL *restrict hi,
+                                             const REAL *restrict lo, const REAL *restrict largest,
+                                             const REAL *restrict likely, const REAL *restrict least,
+                                             const REAL *restrict down) {
+    for (int c = 0; c < classes; c++, v += stride)
+        for (int r = 0; r < XENT_SIDE; r++) {
+            const REAL p = NAME(scaled_term)(v[r], hi[r], lo[r]), result = p < least[r] ? (REAL)0 : p * down[r];
+            v[r] = v[r] == largest[r] ? likely[r] : result;
+        }
+}
+
+/* By what rows side by side are scaled. */
+typedef struct {
+    REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS], least[XENT_ROWS], down[XENT_ROWS];
+} NAME(side_factors);
+
+/* Of the last narrow_sums, row r, which needs more than that: its results in the place of its terms, where they stay. */
+static inline void NAME(scale_odd_row)(NAME(sweeper) * w, int r, NAME(side_factors) * by) {
     const rowsum sum = sum_of(&w->batch, r);
     const block_scale whole_row = {sum.max, sum.scale, sum.far};
     const ptrdiff_t stride = w->column_stride, classes = w->layout->classes;
     REAL *v = NAME(columns_of)(w, r / XENT_SIDE) + r % XENT_SIDE;
-    if (sum.kind != ROW_FINITE) {
-        for (ptrdiff_t c = 0; c < classes; c++) v[c * stride] = (REAL)NAN;
-        return;
-    }
     for (ptrdiff_t c = 0; c < classes; c++) w->terms[c] = v[c * stride];
-    NAME(block_scale)(w, &sum, &whole_row, w->terms, classes, (wide){w->factor_hi[r], w->factor_lo[r]});
-    for (ptrdiff_t c = 0; c < classes; c++) v[c * stride] = w->terms[c];
+    if (sum.kind == ROW_FINITE)
+        NAME(block_scale)(w, &sum, &whole_row, w->terms, classes, (wide){w->factor_hi[r], w->factor_lo[r]});
+    for (ptrdiff_t c = 0; c < classes; c++) v[c * stride] = sum.kind == ROW_FINITE ? w->terms[c] : (REAL)NAN;
+    by->hi[r] = by->down[r] = 1, by->lo[r] = 0, by->largest[r] = -1, by->least[r] = -REAL_INF;
+}
+
+/* The factors of n rows some of which are not plain. The bits are those of block_scale, whichever way it takes. */
+XENT_NOINLINE void NAME(flushing_factors)(NAME(sweeper) * w, int n, int rows, NAME(side_factors) * by) {
+    int fits[XENT_ROWS];
+    for (int r = 0; r < n; r++) {
+        const wide d = {w->factor_hi[r], w->factor_lo[r]};
+        const double size = fabs(d.hi), sign = d.hi < 0.0 ? -1.0 : 1.0;
+        const int exponent = exponent_of(size) + 2;
+        fits[r] = (exponent >= MIN_EXPONENT) & (exponent < 100);
+        const int k = fits[r] ? exponent : 0;
+        const double up = power_of_two(-k);
+        NAME(split)((wide){size * up, sign * d.lo * up}, &by->hi[r], &by->lo[r]);
+        by->least[r] = NAME(least_product)(size * up, (double)-k);
+        by->down[r] = (REAL)(sign * power_of_two(k));
+    }
+    for (int r = 0; r < rows; r++)
+        if (!fits[r] || w->batch.kind[r] != ROW_FINITE) NAME(scale_odd_row)(w, r, by);
 }
 
 /* The terms of the last narrow_sums scaled by their factors, and put in `to`; NULL: left as columns. */
 XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *to) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const row_batch *b = &w->batch;
-    REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS];
-    int plain[XENT_ROWS], all = 1;
+    NAME(side_factors) by;
+    int plain = b->ordinary;
     for (int r = 0; r < sides * XENT_SIDE; r++) {
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
-        largest[r] = b->rest_hi[r] < b->top_hi[r] ? w->largest[r] : (REAL)-1; /* no term is negative */
-        likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
-        NAME(split)(d, &hi[r], &lo[r]);
-        plain[r] = NAME(is_plain)(b->min[r], b->scale[r], d.hi);
-        all &= (r >= rows) | plain[r];
+        by.largest[r] = b->rest_hi[r] < b->top_hi[r] ? w->largest[r] : (REAL)-1; /* no term is negative */
+        by.likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
+        NAME(split)(d, &by.hi[r], &by.lo[r]);
+        plain &= (r >= rows) | NAME(is_plain)(b->min[r], b->scale[r], d.hi);
     }
-    for (int r = 0; r < rows && !(all && b->ordinary); r++)
-        if (!plain[r] || b->kind[r] != ROW_FINITE) {
-            NAME(scale_odd_row)(w, r);
-            hi[r] = 1, lo[r] = 0, largest[r] = -1; /* they stay as they are */
-        }
+    if (!plain) NAME(flushing_factors)(w, sides * XENT_SIDE, rows, &by);
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
-        NAME(scale_side)
-        (NAME(columns_of)(w, i), w->column_stride, classes, hi + at, lo + at, largest + at, likely + at);
-        if (to) NAME(columns_to_rows)(NAME(columns_of)(w, i), classes, to + at, left);
+        REAL *v = NAME(columns_of)(w, i);
+        if (plain) NAME(scale_side)
+        (v, w->column_stride, classes, by.hi + at, by.lo + at, by.largest + at, by.likely + at);
+        else NAME(scale_side_flushing)(v, w->column_stride, classes, by.hi + at, by.lo + at, by.largest + at,
+                                       by.likely + at, by.least + at, by.down + at);
+        if (to) NAME(columns_to_rows)(v, classes, to + at, left);
     }
 }
 
