@@ -169,7 +169,8 @@ def test_batches_after_one_that_is_not_ordinary(classes, dtype, tier):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_rows_that_are_not_scaled_as_those_beside_them(classes, dtype, order, tier):
     """Results that vanish, whose products take more than one step, and rows with a NaN go by themselves; the rows
-    around them go together. Weights bring gradients near the smallest normal number, and below.
+    around them go together. Weights bring gradients near the smallest normal number, and below; or lift what
+    vanishes, which is to be 0 all the same.
     """
     rng = np.random.default_rng((classes, np.dtype(dtype).itemsize))
     z = (10 * rng.standard_normal((150, classes))).astype(dtype)
@@ -183,6 +184,7 @@ def test_rows_that_are_not_scaled_as_those_beside_them(classes, dtype, order, ti
     z[masked & np.isfinite(z)] = -np.inf
     weight = np.ones(150)
     weight[::7] = np.finfo(dtype).tiny * 2.0 ** rng.integers(0, 60, weight[::7].shape)
+    weight[3::7] = 2.0 ** rng.integers(30, 110 if dtype is np.float32 else 900, weight[3::7].shape)
     laid = np.array(z, order=order)
 
     def call(z, y, weight, out=None):

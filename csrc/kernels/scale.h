@@ -80,14 +80,12 @@ static inline ptrdiff_t NAME(place_of_largest)(const REAL *e, ptrdiff_t n, const
     return -1;
 }
 
-/* Where products with a factor f are formed 2^shift too large: those below it are 0. What was dropped when it was stored is
- * dropped here too. */
+/* Where products with a factor below 1/2 are formed 2^shift too large, those below it are 0; and so is what was dropped when it
+ * was stored, as it is no less than DROPPED / 2. */
 enum { NAME(TOP) = -MIN_EXPONENT };
-XENT_INLINE REAL NAME(least_product)(double f, double shift) {
+XENT_INLINE REAL NAME(least_product)(double shift) {
     const double at = MIN_EXPONENT + shift, top = NAME(TOP), up_to = at < top ? at : top;
-    const double least = power_of_two((int)(up_to > MIN_EXPONENT + 1.0 ? up_to : MIN_EXPONENT + 1.0));
-    const double dropped = DROPPED * f;
-    return (REAL)(least > dropped ? least : dropped);
+    return (REAL)power_of_two((int)(up_to > MIN_EXPONENT + 1.0 ? up_to : MIN_EXPONENT + 1.0));
 }
 
 /* Scale the n terms at e, stored relative to `block`, of a finite row by d: e^x / sum * g for d = g / total. */
@@ -117,7 +115,7 @@ static inline void NAME(block_scale)(const NAME(sweeper) * w, const rowsum *sum,
         const double shift = -k, top = NAME(TOP);
         const REAL sign = f.hi < 0.0 ? (REAL)-1 : (REAL)1;
         if (f.hi < 0.0) f.hi = -f.hi, f.lo = -f.lo;
-        const REAL bound = NAME(least_product)(f.hi, shift);
+        const REAL bound = NAME(least_product)(shift);
         NAME(split)(f, &hi, &lo);
         if (!(magnitude > 0.0) || MIN_EXPONENT + shift > top)
             memset(e, 0, (size_t)n * sizeof(REAL));
@@ -218,7 +216,7 @@ XENT_NOINLINE void NAME(flushing_factors)(NAME(sweeper) * w, int n, int rows, NA
         const int k = fits[r] ? exponent : 0;
         const double up = power_of_two(-k);
         NAME(split)((wide){size * up, sign * d.lo * up}, &by->hi[r], &by->lo[r]);
-        by->least[r] = NAME(least_product)(size * up, (double)-k);
+        by->least[r] = NAME(least_product)((double)-k);
         by->down[r] = (REAL)(sign * power_of_two(k));
     }
     for (int r = 0; r < rows; r++)
