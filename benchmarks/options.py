@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +21,13 @@ def calls(rng: np.random.Generator, rows: int, classes: int) -> dict[str, Call]:
     q, out, weight = rng.random(z.shape, dtype=np.float32), np.empty_like(z), rng.random(classes)
     ignored = np.where(rng.random(rows) < 0.1, -100, y)
     ignored[0] = y[0]  # of which the first row's loss is checked
+    masked = np.where(rng.random(z.shape) < 1 / 3, np.float32(-np.inf), z)
+    masked[np.arange(rows), y] = z[np.arange(rows), y]
+    logits = {"logits of deviation 10": 10 * z, "a third of the logits -inf": masked}  # z in all others
     loss = xent.cross_entropy_with_grad
     kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "class indices": (loss, y, {}),
+        **dict.fromkeys(logits, (loss, y, {})),
         "a tenth ignored": (loss, ignored, {"ignore_index": -100}),
         "a tenth of weight 0": (loss, y, {"sample_weight": (ignored == y).astype(np.float32)}),
         "weights of 2, sum": (loss, y, {"sample_weight": np.full(rows, 2, np.float32), "reduction": "sum"}),
@@ -37,12 +42,14 @@ def calls(rng: np.random.Generator, rows: int, classes: int) -> dict[str, Call]:
     for name, (function, targets, options) in kinds.items():
         twin = getattr(xent.reference, function.__name__)
         of_first = {key: its[:1] if key == "sample_weight" else its for key, its in options.items()}
-        exact = twin(z[:1].tolist(), targets[:1].tolist(), **of_first)
-        pairs[name] = function(z[:1], targets[:1], **of_first)[0], exact[0]
+        first = logits.get(name, z)[:1]
+        exact = twin(first.tolist(), targets[:1].tolist(), **of_first)
+        pairs[name] = function(first, targets[:1], **of_first)[0], exact[0]
     for name, (got, truth) in pairs.items():
         if not math.isclose(got, truth, rel_tol=1e-6):
             raise SystemExit(f"{name}: {got} instead of {truth}; nothing was timed")
-    return {
-        **{name: lambda f=f, t=t, o=o: f(z, t, out=out, **o) for name, (f, t, o) in kinds.items()},
-        "logsumexp, b=": lambda: xent.logsumexp(z, axis=1, b=q),
+    timed: dict[str, Call] = {
+        name: functools.partial(function, logits.get(name, z), targets, out=out, **options)
+        for name, (function, targets, options) in kinds.items()
     }
+    return {**timed, "logsumexp, b=": lambda: xent.logsumexp(z, axis=1, b=q)}

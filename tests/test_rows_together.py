@@ -197,6 +197,11 @@ def test_rows_that_are_not_scaled_as_those_beside_them(classes, dtype, order, ti
     same(call(in_place, y, weight, in_place), alone)
     upstream = rng.standard_normal(150)
 
+    def regularized(z, y, weight):  # stored with the deep guard: two steps down
+        return xent.cross_entropy_with_grad(z, y, sample_weight=weight, reduction="none", z_loss=1e-3)
+
+    same(regularized(laid, y, weight), rows_of(regularized, z, y, weight))
+
     def backward(z, y, weight, upstream):
         return upstream, xent.cross_entropy_grad(z, y, upstream, sample_weight=weight, reduction="none")
 

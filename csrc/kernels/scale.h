@@ -175,21 +175,23 @@ XENT_NOINLINE void NAME(scale_side)(REAL *restrict v, ptrdiff_t stride, int clas
         }
 }
 
-/* The same where results may vanish, as scale_flushing does it. */
+/* The same where results may vanish, as scale_twice does it: which has the bits of scale_flushing where that suffices. */
 XENT_NOINLINE void NAME(scale_side_flushing)(REAL *restrict v, ptrdiff_t stride, int classes, const REAL *restrict hi,
                                              const REAL *restrict lo, const REAL *restrict largest,
                                              const REAL *restrict likely, const REAL *restrict least,
-                                             const REAL *restrict down) {
+                                             const REAL *restrict down, const REAL *restrict down2) {
     for (int c = 0; c < classes; c++, v += stride)
         for (int r = 0; r < XENT_SIDE; r++) {
-            const REAL p = NAME(scaled_term)(v[r], hi[r], lo[r]), result = p < least[r] ? (REAL)0 : p * down[r];
+            const REAL p = NAME(scaled_term)(v[r], hi[r], lo[r]),
+                       result = p < least[r] ? (REAL)0 : p * down[r] * down2[r];
             v[r] = v[r] == largest[r] ? likely[r] : result;
         }
 }
 
 /* By what rows side by side are scaled. */
 typedef struct {
-    REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS], least[XENT_ROWS], down[XENT_ROWS];
+    REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS];
+    REAL least[XENT_ROWS], down[XENT_ROWS], down2[XENT_ROWS]; /* where some row is not plain */
 } NAME(side_factors);
 
 /* Of the last narrow_sums, row r, which needs more than that: its results in the place of its terms, where they stay. */
@@ -202,22 +204,23 @@ static inline void NAME(scale_odd_row)(NAME(sweeper) * w, int r, NAME(side_facto
     if (sum.kind == ROW_FINITE)
         NAME(block_scale)(w, &sum, &whole_row, w->terms, classes, (wide){w->factor_hi[r], w->factor_lo[r]});
     for (ptrdiff_t c = 0; c < classes; c++) v[c * stride] = sum.kind == ROW_FINITE ? w->terms[c] : (REAL)NAN;
-    by->hi[r] = by->down[r] = 1, by->lo[r] = 0, by->largest[r] = -1, by->least[r] = -REAL_INF;
+    by->hi[r] = by->down[r] = by->down2[r] = 1, by->lo[r] = 0, by->largest[r] = -1, by->least[r] = -REAL_INF;
 }
 
 /* The factors of n rows some of which are not plain. The bits are those of block_scale, whichever way it takes. */
 XENT_NOINLINE void NAME(flushing_factors)(NAME(sweeper) * w, int n, int rows, NAME(side_factors) * by) {
+    const int lowest = sizeof(REAL) == 4 ? 2 * MIN_EXPONENT : -1000; /* below, all vanishes, or 2^-k is no double */
     int fits[XENT_ROWS];
     for (int r = 0; r < n; r++) {
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
         const double size = fabs(d.hi), sign = d.hi < 0.0 ? -1.0 : 1.0;
         const int exponent = exponent_of(size) + 2;
-        fits[r] = (exponent >= MIN_EXPONENT) & (exponent < 100);
+        fits[r] = (exponent >= lowest) & (exponent < 100);
         const int k = fits[r] ? exponent : 0;
         const double up = power_of_two(-k);
         NAME(split)((wide){size * up, sign * d.lo * up}, &by->hi[r], &by->lo[r]);
         by->least[r] = NAME(least_product)((double)-k);
-        by->down[r] = (REAL)(sign * power_of_two(k));
+        by->down[r] = (REAL)(sign * power_of_two(k / 2)), by->down2[r] = (REAL)power_of_two(k - k / 2);
     }
     for (int r = 0; r < rows; r++)
         if (!fits[r] || w->batch.kind[r] != ROW_FINITE) NAME(scale_odd_row)(w, r, by);
@@ -243,7 +246,7 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
         if (plain) NAME(scale_side)
         (v, w->column_stride, classes, by.hi + at, by.lo + at, by.largest + at, by.likely + at);
         else NAME(scale_side_flushing)(v, w->column_stride, classes, by.hi + at, by.lo + at, by.largest + at,
-                                       by.likely + at, by.least + at, by.down + at);
+                                       by.likely + at, by.least + at, by.down + at, by.down2 + at);
         if (to) NAME(columns_to_rows)(v, classes, to + at, left);
     }
 }
