@@ -234,3 +234,59 @@ def test_sharp_rows_among_others(classes, dtype, tier):
         same(together, rows_of(call, z, y))
         one_by_one = [xent.reference.cross_entropy([r], [int(c)]) for r, c in zip(z.tolist(), y, strict=True)]
         np.testing.assert_allclose(together[0], np.array(one_by_one, float), rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [2, 4, 33])
+def test_equal_maxima(classes, dtype, tier):
+    """Two classes of p = 1/2, beside nothing, or little; their terms were rounded as they were stored. Neither result
+    is another than alone, nor than its twin.
+    """
+    rng = np.random.default_rng(classes)
+    scale = np.repeat(np.array([1, 20, 1000, 6e4]), 200)
+    z = np.full((800, classes), -np.inf, dtype)
+    z[:, 0] = z[:, 1] = scale * rng.uniform(-1, 1, 800)
+    z[::3, 2:] = z[::3, :1] - dtype(40)
+    y = rng.integers(0, 2, 800)
+
+    def call(z, y):
+        return xent.cross_entropy_with_grad(z, y, reduction="none")
+
+    def regularized(z, y):
+        return xent.cross_entropy_with_grad(z, y, reduction="none", z_loss=1e-3)
+
+    for function in (call, regularized):
+        alone = rows_of(function, z, y)
+        same(function(z, y), alone)
+        same(function(np.asfortranarray(z), y), alone)
+    p = xent.softmax(z, axis=1)
+    np.testing.assert_array_equal(p, np.concatenate([xent.softmax(row[None], axis=1) for row in z]))
+    np.testing.assert_array_equal(p[:, 0], p[:, 1])
+    np.testing.assert_allclose(p[:, 0], 0.5, rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 4, 33])
+def test_gradients_beyond_the_range(classes, dtype, tier):
+    """Large factors: results that are infinite, of either sign, or exactly -1, whatever lies beside them."""
+    rng = np.random.default_rng(classes)
+    large = 2.0 ** rng.uniform(100, 240, 64) if dtype is np.float32 else 2.0 ** rng.uniform(900, 1020, 64)
+    factor = np.where(rng.random(64) < 0.5, 1, large) * rng.choice([-1, 1], 64)
+    z = (5 * rng.standard_normal((64, classes))).astype(dtype)
+    z[::2, -1] = -200 if dtype is np.float32 else -1500
+    z[5, :], z[5, :2], factor[5] = -np.inf, [0, -165], -4.556060831379215e71
+    y = rng.integers(0, 2, 64)
+    y[5] = 0
+
+    def call(z, y, factor):
+        return factor, xent.cross_entropy_grad(z, y, factor, reduction="none")
+
+    alone = rows_of(call, z, y, factor)
+    same(call(z, y, factor), alone)
+    same(call(np.asfortranarray(z), y, factor), alone)
+    grad = alone[1]
+    assert not np.isnan(grad).any()
+    assert np.isinf(grad).any() == (dtype is np.float32)  # of float64 no factor is as large
+    others = np.arange(classes) != y[:, None]
+    signs = np.sign(factor)[:, None] * np.where(others, 1, -1)
+    assert (np.sign(grad) * signs >= 0).all()

@@ -42,7 +42,9 @@ XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
  * room for the low part of d. */
 XENT_INLINE int NAME(is_safe)(double min, double scale, double d) {
     const double size = fabs(d), low_bits = sizeof(REAL) == 4 ? 42.0 : 124.0;
-    const int large = size > REAL_MIN * power_of_two((int)low_bits), small = size < 0x1p60;
+    /* The low part of d by a term that has the deep guard is to be finite: it would else give an infinity its sign. */
+    const int large = size > REAL_MIN * power_of_two((int)low_bits),
+              small = size < (sizeof(REAL) == 4 ? 0x1p30 : 0x1p60);
     return large & small & (min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0);
 }
 
@@ -51,10 +53,14 @@ XENT_INLINE int NAME(is_plain)(double min, double scale, double d) {
     return (d == 0.0) | NAME(is_safe)(min, scale, d);
 }
 
-/* Whether the largest logit of a finite row has p > 1/2. Its term, rounded when it was stored, would then bring p to the
- * wrong side of 1: it is scaled from `top` instead. */
+/* Whether the largest logit of a finite row has p > 1/2, by more than what rounding may make of two that are equal: it is
+ * then the only one whose term is as large. That term, rounded when it was stored, would bring p to the wrong side of 1: it
+ * is scaled from `top` instead. */
+XENT_INLINE int NAME(outweighs)(double top, double rest) {
+    return rest < (1.0 - 0x1p-20) * top;
+}
 XENT_INLINE int NAME(is_likely)(const rowsum *sum) {
-    return sum->rest.hi < sum->top.hi;
+    return NAME(outweighs)(sum->top.hi, sum->rest.hi);
 }
 
 XENT_INLINE REAL NAME(scaled_top)(const rowsum *sum, wide d) {
@@ -81,7 +87,7 @@ static inline ptrdiff_t NAME(place_of_largest)(const REAL *e, ptrdiff_t n, const
 }
 
 /* Where products with a factor below 1/2 are formed 2^shift too large, those below it are 0; and so is what was dropped when it
- * was stored, as it is no less than DROPPED / 2. */
+ * was stored, as the bound is no less than DROPPED / 2. */
 enum { NAME(TOP) = -MIN_EXPONENT };
 XENT_INLINE REAL NAME(least_product)(double shift) {
     const double at = MIN_EXPONENT + shift, top = NAME(TOP), up_to = at < top ? at : top;
@@ -188,14 +194,15 @@ XENT_NOINLINE void NAME(scale_side_flushing)(REAL *restrict v, ptrdiff_t stride,
         }
 }
 
-/* By what rows side by side are scaled. */
+/* By what rows side by side are scaled; and, where some row is not plain, which are odd: they need more than that. */
 typedef struct {
     REAL hi[XENT_ROWS], lo[XENT_ROWS], largest[XENT_ROWS], likely[XENT_ROWS];
-    REAL least[XENT_ROWS], down[XENT_ROWS], down2[XENT_ROWS]; /* where some row is not plain */
+    REAL least[XENT_ROWS], down[XENT_ROWS], down2[XENT_ROWS];
+    int odd[XENT_ROWS];
 } NAME(side_factors);
 
-/* Of the last narrow_sums, row r, which needs more than that: its results in the place of its terms, where they stay. */
-static inline void NAME(scale_odd_row)(NAME(sweeper) * w, int r, NAME(side_factors) * by) {
+/* The results of an odd row of the last narrow_sums, in the place of its terms. */
+static inline void NAME(scale_odd_row)(NAME(sweeper) * w, int r) {
     const rowsum sum = sum_of(&w->batch, r);
     const block_scale whole_row = {sum.max, sum.scale, sum.far};
     const ptrdiff_t stride = w->column_stride, classes = w->layout->classes;
@@ -204,26 +211,28 @@ static inline void NAME(scale_odd_row)(NAME(sweeper) * w, int r, NAME(side_facto
     if (sum.kind == ROW_FINITE)
         NAME(block_scale)(w, &sum, &whole_row, w->terms, classes, (wide){w->factor_hi[r], w->factor_lo[r]});
     for (ptrdiff_t c = 0; c < classes; c++) v[c * stride] = sum.kind == ROW_FINITE ? w->terms[c] : (REAL)NAN;
-    by->hi[r] = by->down[r] = by->down2[r] = 1, by->lo[r] = 0, by->largest[r] = -1, by->least[r] = -REAL_INF;
 }
 
-/* The factors of n rows some of which are not plain. The bits are those of block_scale, whichever way it takes. */
-XENT_NOINLINE void NAME(flushing_factors)(NAME(sweeper) * w, int n, int rows, NAME(side_factors) * by) {
+/* The factors of n rows, the first `rows` of which count, and some are not plain: the bits are those of block_scale. The terms
+ * of odd rows stay as they are. */
+XENT_NOINLINE void NAME(flushing_factors)(const NAME(sweeper) * w, int n, int rows, NAME(side_factors) * by) {
     const int lowest = sizeof(REAL) == 4 ? 2 * MIN_EXPONENT : -1000; /* below, all vanishes, or 2^-k is no double */
-    int fits[XENT_ROWS];
     for (int r = 0; r < n; r++) {
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
         const double size = fabs(d.hi), sign = d.hi < 0.0 ? -1.0 : 1.0;
-        const int exponent = exponent_of(size) + 2;
-        fits[r] = (exponent >= lowest) & (exponent < 100);
-        const int k = fits[r] ? exponent : 0;
+        const int exponent = exponent_of(size) + 2, fits = (exponent >= lowest) & (exponent < 100);
+        const int k = fits ? exponent : 0;
         const double up = power_of_two(-k);
         NAME(split)((wide){size * up, sign * d.lo * up}, &by->hi[r], &by->lo[r]);
         by->least[r] = NAME(least_product)((double)-k);
         by->down[r] = (REAL)(sign * power_of_two(k / 2)), by->down2[r] = (REAL)power_of_two(k - k / 2);
+        by->odd[r] = !fits;
     }
-    for (int r = 0; r < rows; r++)
-        if (!fits[r] || w->batch.kind[r] != ROW_FINITE) NAME(scale_odd_row)(w, r, by);
+    for (int r = 0; r < rows; r++) {
+        by->odd[r] |= w->batch.kind[r] != ROW_FINITE;
+        if (!by->odd[r]) continue;
+        by->hi[r] = by->down[r] = by->down2[r] = 1, by->lo[r] = by->least[r] = 0, by->largest[r] = -1;
+    }
 }
 
 /* The terms of the last narrow_sums scaled by their factors, and put in `to`; NULL: left as columns. */
@@ -234,7 +243,8 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     int plain = b->ordinary;
     for (int r = 0; r < sides * XENT_SIDE; r++) {
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
-        by.largest[r] = b->rest_hi[r] < b->top_hi[r] ? w->largest[r] : (REAL)-1; /* no term is negative */
+        by.largest[r] =
+            NAME(outweighs)(b->top_hi[r], b->rest_hi[r]) ? w->largest[r] : (REAL)-1; /* no term is negative */
         by.likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
         NAME(split)(d, &by.hi[r], &by.lo[r]);
         plain &= (r >= rows) | NAME(is_plain)(b->min[r], b->scale[r], d.hi);
@@ -247,6 +257,8 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
         (v, w->column_stride, classes, by.hi + at, by.lo + at, by.largest + at, by.likely + at);
         else NAME(scale_side_flushing)(v, w->column_stride, classes, by.hi + at, by.lo + at, by.largest + at,
                                        by.likely + at, by.least + at, by.down + at, by.down2 + at);
+        for (int r = at; r < at + left && !plain; r++)
+            if (by.odd[r]) NAME(scale_odd_row)(w, r);
         if (to) NAME(columns_to_rows)(v, classes, to + at, left);
     }
 }
