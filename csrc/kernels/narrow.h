@@ -211,6 +211,7 @@ XENT_INLINE void NAME(rests_one_by_one)(NAME(sweeper) * w, int at, const REAL *v
 XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const REAL *v, int classes, const double *sum_hi,
                                       const double *sum_lo) {
     row_batch *b = &w->batch;
+    /* One by one, a row is a fold of all lanes, which takes as long as some classes of all rows do: few classes, few rows. */
     const int alone = (classes - 2) / 2 < XENT_FEW_SHARP ? (classes - 2) / 2 : XENT_FEW_SHARP;
     int sharp[XENT_ROWS];
     if (!NAME(close)(w, sides * XENT_SIDE, sum_hi, sum_lo, 1, sharp)) return;
