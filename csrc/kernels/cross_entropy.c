@@ -20,36 +20,7 @@ typedef struct {
     int some_ignored; /* of rows packed as columns, which are taken all: these are */
     char ignored[XENT_ROWS];
 } counted_rows;
-
-/* One weight and one factor for all rows. */
-XENT_INLINE int weigh_alike(const xent_cross_entropy_problem *p) {
-    return (!p->sample_weight.data || !p->sample_weight.stride) && (!p->grad_loss.data || !p->grad_loss.stride);
-}
-
-/* The sums of rows first .. last - 1, of `group` and those behind it. A call may begin within a group, where the one before
- * it on the same thread ended. */
-static loss_sums sums_from(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
-    loss_sums sums = {a->totals, group, a->group_rows, last, {0.0, 0.0}};
-    if (!a->group_rows) return sums;
-    sums.end = (group + 1) * a->group_rows;
-    if (first > group * a->group_rows) sums.sum = (wide){a->totals[2 * group], a->totals[2 * group + 1]};
-    return sums;
-}
 #endif
-
-static void NAME(label_logits)(const NAME(sweeper) * w, int n, const int64_t *y, double *z) {
-    const ptrdiff_t columns = w->x->columns;
-    if (w->x->blocks) { /* no more in the pack, or not yet */
-        const xent_view *from = w->x->blocks->from;
-        for (int r = 0; r < n; r++)
-            z[r] = (double)NAME(read_element)(w->layout, from, row_of(w->layout, from, w->first + r), (ptrdiff_t)y[r]);
-        return;
-    }
-    for (int r = 0; r < n && columns; r++) z[r] = (double)((const REAL *)w->x_rows[r])[y[r] * columns];
-    for (int r = 0; r < n && !columns; r++)
-        z[r] = (double)(w->x->direct ? ((const REAL *)w->x_rows[r])[y[r]]
-                                     : NAME(read_element)(w->layout, w->x, w->x_rows[r], (ptrdiff_t)y[r]));
-}
 
 /* The next rows that count, `most` of them at most, up to `last`. Those between them that do not, as they are to be ignored
  * or weigh nothing, are not read, and get what such rows get; of columns all go together, and get it in the end. Returns
@@ -88,21 +59,13 @@ static ptrdiff_t NAME(next_rows)(const xent_loss_args *a, NAME(sweeper) * w, ptr
 /* What the rows count for: target mass, weight, factor of the gradient. How often the terms are counted at most. */
 static double NAME(read_weights)(const xent_loss_args *a, const counted_rows *c, double *weight, NAME(labelled) * k) {
     const xent_cross_entropy_problem *p = a->problem;
-    const int n = c->n, alike = weigh_alike(p);
-    const double common = alike ? entry(&p->sample_weight, 0, 1.0) : 1.0;
-    const wide factor = alike ? NAME(row_factor)(a, 0, common) : (wide){0.0, 0.0};
-    const int same = alike && !p->class_weight.data;
-    double times = same ? fabs(factor.hi) : 0.0;
-    for (int r = 0; r < n; r++)
-        k->mass[r] = 1.0, weight[r] = common, k->factor_hi[r] = factor.hi, k->factor_lo[r] = factor.lo;
+    const int n = c->n, same = weigh_alike(p) && !p->class_weight.data;
+    NAME(row_weights)(a, c->row, n, weight, k);
+    for (int r = 0; r < n; r++) k->mass[r] = 1.0;
     for (int r = 0; r < n && p->class_weight.data; r++) k->mass[r] = entry(&p->class_weight, (ptrdiff_t)c->y[r], 1.0);
-    for (int r = 0; r < n && !alike; r++) {
-        weight[r] = entry(&p->sample_weight, c->row[r], 1.0);
-        const wide own = NAME(row_factor)(a, c->row[r], weight[r]);
-        k->factor_hi[r] = own.hi, k->factor_lo[r] = own.lo;
-    }
-    for (int r = 0; r < n && !same; r++) {
-        const double counted = fabs(k->factor_hi[r]) * k->mass[r];
+    double times = 0.0;
+    for (int r = 0; r < (same ? 1 : n); r++) {
+        const double counted = NAME(times_counted)(p, k, r, weight[r]);
         times = counted > times ? counted : times;
     }
     return p->z_loss == 0.0 ? times : INFINITY;

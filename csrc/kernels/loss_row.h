@@ -14,6 +14,21 @@ XENT_INLINE void put_total(const xent_loss_args *a, ptrdiff_t group, wide total)
     a->totals[2 * group] = total.hi, a->totals[2 * group + 1] = total.lo;
 }
 
+/* One weight and one factor for all rows. */
+XENT_INLINE int weigh_alike(const xent_cross_entropy_problem *p) {
+    return (!p->sample_weight.data || !p->sample_weight.stride) && (!p->grad_loss.data || !p->grad_loss.stride);
+}
+
+/* The sums of rows first .. last - 1, of `group` and those behind it. A call may begin within a group, where the one before
+ * it on the same thread ended. */
+static inline loss_sums sums_from(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    loss_sums sums = {a->totals, group, a->group_rows, last, {0.0, 0.0}};
+    if (!a->group_rows) return sums;
+    sums.end = (group + 1) * a->group_rows;
+    if (first > group * a->group_rows) sums.sum = (wide){a->totals[2 * group], a->totals[2 * group + 1]};
+    return sums;
+}
+
 XENT_INLINE wide product(double a, double b) { /* a b, exactly */
     double p = a * b;
     return (wide){p, fma(a, b, -p)};
@@ -49,6 +64,45 @@ typedef struct {
 XENT_INLINE wide NAME(row_factor)(const xent_loss_args *a, ptrdiff_t row, double sample_weight) {
     wide scale = {a->grad_scale[0], a->grad_scale[1]};
     return NAME(mul)(scale, product(sample_weight, entry(&a->problem->grad_loss, row, 1.0)));
+}
+
+/* What rows count for: their weights, and the factors of their gradients. */
+static inline void NAME(row_weights)(const xent_loss_args *a, const ptrdiff_t *row, int n, double *weight,
+                                     NAME(labelled) * k) {
+    const xent_vector *weights = &a->problem->sample_weight;
+    const int alike = weigh_alike(a->problem);
+    const double common = alike ? entry(weights, 0, 1.0) : 1.0;
+    const wide factor = alike ? NAME(row_factor)(a, 0, common) : (wide){0.0, 0.0};
+    for (int r = 0; r < n; r++) weight[r] = common, k->factor_hi[r] = factor.hi, k->factor_lo[r] = factor.lo;
+    for (int r = 0; r < n && !alike; r++) {
+        weight[r] = entry(weights, row[r], 1.0);
+        const wide own = NAME(row_factor)(a, row[r], weight[r]);
+        k->factor_hi[r] = own.hi, k->factor_lo[r] = own.lo;
+    }
+}
+
+/* How often the terms of row r are counted: in its gradient; of float32, also in its loss, where that has a factor of its own.
+ * (float64 would lose more by the deep guard, in a gradient that counts little, than it gains.) */
+XENT_INLINE double NAME(times_counted)(const xent_cross_entropy_problem *p, const NAME(labelled) * k, int r,
+                                       double weight) {
+    const double factor = fabs(k->factor_hi[r]),
+                 loss_factor = sizeof(REAL) == 4 && p->grad_loss.data ? fabs(weight) : 0.0;
+    return (factor > loss_factor ? factor : loss_factor) * k->mass[r];
+}
+
+/* The logits at the labels of n rows that were found. */
+static inline void NAME(label_logits)(const NAME(sweeper) * w, int n, const int64_t *y, double *z) {
+    const ptrdiff_t columns = w->x->columns;
+    if (w->x->blocks) { /* no more in the pack, or not yet */
+        const xent_view *from = w->x->blocks->from;
+        for (int r = 0; r < n; r++)
+            z[r] = (double)NAME(read_element)(w->layout, from, row_of(w->layout, from, w->first + r), (ptrdiff_t)y[r]);
+        return;
+    }
+    for (int r = 0; r < n && columns; r++) z[r] = (double)((const REAL *)w->x_rows[r])[y[r] * columns];
+    for (int r = 0; r < n && !columns; r++)
+        z[r] = (double)(w->x->direct ? ((const REAL *)w->x_rows[r])[y[r]]
+                                     : NAME(read_element)(w->layout, w->x, w->x_rows[r], (ptrdiff_t)y[r]));
 }
 
 /* One finite row, term = e^z in the scale of its sum:
