@@ -99,6 +99,7 @@ typedef struct {
     const xent_view *probabilities, *element_weight;
     double upper; /* of a probability */
     int unweighted_classes;
+    int only_range; /* what they sum to is not asked for */
     group_check *groups;
 } check_context;
 
@@ -149,32 +150,29 @@ static void check_labels(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff
     }
 }
 
-/* The lanes of `sums`, in order, `times` times to weight; then they are 0. */
-static void take_sums(xent_check_sums *sums, double times, double weight[2]) {
-    for (int l = 0; l < XENT_CHECK_LANES; l++) add_exactly(weight, times * sums->hi[l], times * sums->lo[l]);
-    *sums = (xent_check_sums){{0.0}, {0.0}};
-}
-
 static void check_probabilities(void *context, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
     const check_context *c = context;
     const xent_cross_entropy_problem *p = c->problem;
     const xent_table *table = xent_live_table();
     const xent_vector none = {0};
+    const int each = p->sample_weight.data && !c->element_weight && !c->only_range; /* row counts by itself */
     group_check *check = &c->groups[group];
     *check = (group_check){.first_bad = -1};
-    xent_check_sums sums = {{0.0}, {0.0}}, unused = sums;
-    for (ptrdiff_t row = first; row < last; row++) {
-        const int bad = table->check_numbers(c->layout, c->probabilities, row, &p->class_weight, c->upper,
-                                             c->unweighted_classes ? &unused : &sums);
-        if (bad && !check->bad++) check->first_bad = row;
+    for (ptrdiff_t row = first, n; row < last; row += n) {
+        const double times = each ? entry(&p->sample_weight, row, 1.0) : 1.0;
+        double sum[2] = {0.0, 0.0}, *of_targets = c->unweighted_classes || c->only_range ? NULL : sum;
+        n = each ? 1 : last - row;
+        if (table->check_numbers(c->layout, c->probabilities, row, n, &p->class_weight, times, c->upper, of_targets))
+            for (ptrdiff_t r = row; r < row + n; r++)
+                if (table->check_numbers(c->layout, c->probabilities, r, 1, &none, 1.0, c->upper, NULL) &&
+                    !check->bad++)
+                    check->first_bad = r;
         if (c->element_weight)
-            table->check_numbers(c->layout, c->element_weight, row, &none, INFINITY, &sums);
+            table->check_numbers(c->layout, c->element_weight, row, n, &none, 1.0, INFINITY, sum);
         else if (c->unweighted_classes)
-            sums.hi[0] += (double)c->layout->classes;
-        if (p->sample_weight.data && !c->element_weight)
-            take_sums(&sums, entry(&p->sample_weight, row, 1.0), check->weight);
+            sum[0] = times * (double)c->layout->classes * (double)n;
+        add_exactly(check->weight, sum[0], sum[1]);
     }
-    take_sums(&sums, 1.0, check->weight);
 }
 
 /* Check every target before anything is written; the sum of the row weights. */
@@ -248,7 +246,8 @@ static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_e
     check_context check = {.problem = p,
                            .layout = &g.layout,
                            .probabilities = args.probabilities,
-                           .upper = 0x1.fffffffffffffp1023 /* finite */};
+                           .upper = 0x1.fffffffffffffp1023 /* finite */,
+                           .only_range = p->reduction != XENT_MEAN || p->normalizer > 0.0};
     double divisor = 0.0;
     xent_status status = p->checked ? XENT_OK : check_targets(&check, &divisor, &out->fault);
     if (status != XENT_OK) return status;
@@ -256,7 +255,7 @@ static xent_status cross_entropy(const xent_kernels *kernels, const xent_cross_e
     set_scale(&args, divisor);
     const int soft = args.probabilities || p->label_smoothing != 0.0;
     out->sum[0] = out->sum[1] = 0.0;
-    args.group_rows = soft || hessian ? 0 : rows_per_group(args.layout);
+    args.group_rows = hessian ? 0 : rows_per_group(args.layout);
     status = hessian ? run_loss(kernels->hessian, &args, out->sum)
                      : run_made(kernels, soft ? kernels->soft_cross_entropy : kernels->cross_entropy, &args, out->sum);
     out->loss = reduced(out->sum[0] + out->sum[1], p, divisor);

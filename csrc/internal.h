@@ -137,20 +137,15 @@ typedef struct {
     void (*network_norms)(const double *squares, const double *biases, void *norms, ptrdiff_t layers, ptrdiff_t rows);
 } xent_kernels;
 
-/* Sums in two parts, lane by lane: check_numbers.c. */
-enum { XENT_CHECK_LANES = 32 };
-typedef struct {
-    double hi[XENT_CHECK_LANES], lo[XENT_CHECK_LANES];
-} xent_check_sums;
-
 typedef struct {
     const char *tier;
     xent_kernels f32, f64;
     void (*exp_f32)(const float *, float *, ptrdiff_t);
     void (*exp_f64)(const double *, double *, ptrdiff_t);
-    /* sums += the numbers of a row, each times its weight; whether one of them is not in 0 .. upper */
-    int (*check_numbers)(const xent_layout *, const xent_view *numbers, ptrdiff_t row, const xent_vector *weights,
-                         double upper, xent_check_sums *sums);
+    /* sum, in two parts (NULL: not wanted): of the numbers of some rows, each times its weight and `times`; whether one of them
+     * is not in 0 .. upper */
+    int (*check_numbers)(const xent_layout *, const xent_view *numbers, ptrdiff_t first, ptrdiff_t rows,
+                         const xent_vector *weights, double times, double upper, double *sum);
 } xent_table;
 
 const xent_table *xent_live_table(void);

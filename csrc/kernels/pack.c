@@ -57,8 +57,6 @@ static void ask_for(const char *p, const row_run *run, int in) {
 }
 #endif
 
-static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
-
 #include "lines.h"
 
 /* The scratch that rows are packed into: `stride` numbers from row to row. */

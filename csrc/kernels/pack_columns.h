@@ -229,7 +229,9 @@ static void NAME(columns_end)(NAME(columns) * c) {
 static int NAME(loss_by_columns)(const xent_loss_args *a) {
     const xent_cross_entropy_problem *p = a->problem;
     const int alike = sizeof(REAL) == 4 || (!p->sample_weight.data && !p->class_weight.data && !p->grad_loss.data);
-    return a->packed_runs && alike && by_columns(a->layout, a->logits, a->grad);
+    const int labels =
+        !a->probabilities && p->label_smoothing == 0.0; /* what takes target rows does not take columns */
+    return a->packed_runs && labels && alike && by_columns(a->layout, a->logits, a->grad);
 }
 
 static void NAME(columns_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last) {

@@ -22,8 +22,8 @@
 #define LOOK_GUARD 120
 #define LOOK_DEPTH 500.0
 
-XENT_INLINE wide exp_wide_f32(float x, double offset) {
-    return (wide){exp_f32((double)x, offset), 0.0};
+XENT_INLINE wide exp_wide_f32(double x, double offset) {
+    return (wide){exp_f32(x, offset), 0.0};
 }
 
 /* hi + lo += e^x 2^offset, hi never smaller than a term (Dekker); the term as it is stored. Where it does not count, 0 is

@@ -405,8 +405,8 @@ static inline double NAME(row_lse)(const rowsum *sum, double log_s) {
 
 /* For a second look at the logits of a finite row: e^x = term(x) 2^-offset, total and rest in that scale. */
 typedef struct {
-    double shift, offset;
-    REAL max, floor;
+    double shift, offset, floor;
+    REAL max;
     wide total, rest;
 } NAME(view_of_sum);
 
@@ -414,15 +414,16 @@ static inline NAME(view_of_sum) NAME(look_again)(const rowsum *sum) {
     NAME(view_of_sum) v = {.max = (REAL)sum->max, .shift = sum->far ? sum->max : 0.0};
     const double m = sum->far ? 0.0 : sum->max;
     v.offset = LOOK_GUARD - rint(m * LOG2E);
-    v.floor = (REAL)(m - LOOK_DEPTH);
+    v.floor = (double)(REAL)(m - LOOK_DEPTH);
     wide top = NAME(exp_wide)((REAL)m, v.offset);
     v.rest = sum->far ? wide_mul(wide_div(sum->rest, sum->top), top) : wide_scale(sum->rest, sum->scale + v.offset);
     v.total = wide_add(v.rest, top);
     return v;
 }
 
+/* In double, for float32 too: what is near enough to count is subtracted exactly in either. */
 XENT_INLINE wide NAME(term)(const NAME(view_of_sum) * v, REAL x) {
-    REAL u = x - (REAL)v->shift;
-    wide e = NAME(exp_wide)(u < v->floor ? v->floor : u, v->offset);
-    return u < v->floor ? (wide){0.0, 0.0} : e;
+    const double u = (double)x - v->shift;
+    const wide e = NAME(exp_wide)(u < v->floor ? v->floor : u, v->offset);
+    return (wide){u < v->floor ? 0.0 : e.hi, u < v->floor ? 0.0 : e.lo};
 }

@@ -86,6 +86,13 @@ XENT_INLINE int is_half(xent_type type) {
     return type == XENT_FLOAT16 || type == XENT_BFLOAT16;
 }
 
+/* Whether some rows are plain numbers, one row after another without a gap: then they can be taken as one. Short rows by
+ * themselves leave little of a loop but its end. */
+static inline int are_joined(const xent_layout *layout, const xent_view *view, ptrdiff_t rows) {
+    const int follow = layout->n_batch <= 1 && row_step(layout, view) == layout->classes * SIZE_OF[view->type];
+    return view->direct && (rows == 1 || follow);
+}
+
 /* One element in native order. */
 XENT_INLINE void fetch(void *to, const char *from, int size, int swapped) {
     uint64_t eight;

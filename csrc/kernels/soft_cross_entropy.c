@@ -4,7 +4,8 @@
  *   grad = factor [(A + 2 zeta lse) p - t]
  * A row with all its mass on one class is that label's row, bit for bit. Otherwise three sweeps: the sum of the
  * exponentials, several rows at a time; the loss, by the lanes of lanes.h; the gradient. The exponentials are computed
- * again for it, in double for float32, rather than stored beside the targets.
+ * again for it, in double for float32, rather than stored beside the targets. float32 rows of few classes are worked on
+ * side by side (soft_side.h).
  */
 #ifndef REAL
 #define KERNEL_FILE "soft_cross_entropy.c"
@@ -13,38 +14,104 @@
 #include "loss_row.h"
 #include "soft_targets.h"
 
+#ifndef XENT_SOFT_CROSS_ENTROPY_C
+#define XENT_SOFT_CROSS_ENTROPY_C
+/* Rows that count, the classes on which all their mass lies (-1: there is no such class) or their labels, and what they come
+ * to. */
+typedef struct {
+    ptrdiff_t row[XENT_ROWS];
+    int64_t y[XENT_ROWS];
+    double loss[XENT_ROWS];
+    int n;
+} soft_rows;
+
+/* Some of them, and where they come from: numbers of the batch. */
+static void take_rows(const soft_rows *from, const int *which, int n, soft_rows *some) {
+    for (int i = 0; i < n; i++) some->row[i] = from->row[which[i]], some->y[i] = from->y[which[i]];
+    some->n = n;
+}
+static void give_losses(const soft_rows *some, const int *which, soft_rows *to) {
+    for (int i = 0; i < some->n; i++) to->loss[which[i]] = some->loss[i];
+}
+#endif
+
 XENT_INLINE wide NAME(gap)(double max, double z) {
     return sizeof(REAL) == 4 ? (wide){max - z, 0.0} : two_sum(max, -z);
 }
 
-/* mass += t, gaps += t (max - x) for whole groups of lanes; 0 * inf is 0. */
-XENT_NOINLINE void NAME(add_gaps)(const REAL *x, const double *t_hi, const double *t_lo, ptrdiff_t n, double max,
-                                  NAME(wide_lanes) * mass, NAME(wide_lanes) * gaps) {
+/* mass += t, gaps += t (max - x) for whole groups of lanes; where some x may not be finite (guarded, a constant), 0 * inf is 0.
+ * Here and below, q not NULL: the targets as they were given, of the logits' type. */
+XENT_INLINE void NAME(add_gaps_of)(const REAL *x, const REAL *q, const double *t_hi, const double *t_lo, ptrdiff_t n,
+                                   double max, NAME(wide_lanes) * mass, NAME(wide_lanes) * gaps, const int guarded) {
     NAME(wide_lanes) m = *mass, g = *gaps; /* local: compilers keep them in registers */
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
         for (int l = 0; l < XENT_LANES; l++) {
-            const wide t = {t_hi[i + l], sizeof(REAL) == 8 ? t_lo[i + l] : 0.0};
+            const wide t = {q ? (double)q[i + l] : t_hi[i + l], sizeof(REAL) == 8 && !q ? t_lo[i + l] : 0.0};
             const wide part = NAME(mul)(t, NAME(gap)(max, (double)x[i + l]));
-            const int counts = t.hi != 0.0;
+            const int counts = !guarded || t.hi != 0.0;
             NAME(add_lane)(&m.hi[l], &m.lo[l], t);
             NAME(add_lane)(&g.hi[l], &g.lo[l], (wide){counts ? part.hi : 0.0, counts ? part.lo : 0.0});
         }
     *mass = m, *gaps = g;
 }
+XENT_NOINLINE void NAME(add_gaps)(const REAL *x, const double *t_hi, const double *t_lo, ptrdiff_t n, double max,
+                                  NAME(wide_lanes) * mass, NAME(wide_lanes) * gaps) {
+    NAME(add_gaps_of)(x, NULL, t_hi, t_lo, n, max, mass, gaps, 1);
+}
+XENT_NOINLINE void NAME(add_gaps_given)(const REAL *x, const REAL *q, ptrdiff_t n, double max, NAME(wide_lanes) * mass,
+                                        NAME(wide_lanes) * gaps) {
+    NAME(add_gaps_of)(x, q, NULL, NULL, n, max, mass, gaps, 0);
+}
 
-/* out = grown term - factor t for whole groups of lanes, formed too large by 1 / down; below `least` it is 0. */
-XENT_NOINLINE void NAME(soft_grads)(const REAL *restrict x, const double *restrict t_hi, const double *restrict t_lo,
-                                    ptrdiff_t n, const NAME(view_of_sum) * view, wide grown, wide factor, double down,
-                                    REAL *restrict out) {
+/* What the gradient of a row of this target mass is made of: grown term - factor t, formed `up`, a power of two, too large: so
+ * much that the largest elements are about 2^128, unless they are larger by themselves. No step before the last comes near
+ * a subnormal number. */
+typedef struct {
+    wide grown, factor;
+    double up, down; /* down = 1 / up */
+} NAME(soft_factors);
+XENT_INLINE NAME(soft_factors) NAME(soft_factors_of)(wide factor, wide total, wide mass, double zeta, double lse) {
+    const double all = fabs(factor.hi) * (mass.hi + fabs(2.0 * zeta * lse));
+    const double some = fabs(factor.hi) * 0x1p-800, size = all > some ? all : some; /* else the factor would overflow */
+    const uint64_t exponent = bits_of(size) & (uint64_t)0x7ff << 52;
+    double up = from_bits(((uint64_t)(1023 + 128 + 1023) << 52) - exponent); /* for a size from 2^-894 to 2 */
+    up = size >= 2.0 ? 0x1p128 : up, up = size < 0x1p-894 ? 0x1p1022 : up, up = size < 0x1p800 ? up : 1.0;
+    const wide raised = {factor.hi * up, factor.lo * up};
+    factor.hi = fabs(raised.hi) < 0x1p-1022 ? 0.0 : raised.hi,
+    factor.lo = fabs(raised.lo) < 0x1p-1022 ? 0.0 : raised.lo;
+    return (NAME(soft_factors)){wide_mul(wide_div(factor, total), wide_add(mass, product(2.0 * zeta, lse))), factor, up,
+                                from_bits(((uint64_t)2046 << 52) - bits_of(up))};
+}
+
+/* out = grown term - factor t for whole groups of lanes; below the smallest normal number it is 0. `deep`: some logit may be
+ * so far below the maximum that it counts for nothing. */
+XENT_INLINE void NAME(soft_grads_of)(const REAL *restrict x, const REAL *restrict q, const double *restrict t_hi,
+                                     const double *restrict t_lo, ptrdiff_t n, const NAME(view_of_sum) * view,
+                                     const NAME(soft_factors) * by, REAL *restrict out, const int deep) {
     const NAME(view_of_sum) v = *view;
-    const double least = REAL_MIN / down;
+    const NAME(soft_factors) f = *by;
+    const double least = REAL_MIN * f.up;
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
         for (int l = 0; l < XENT_LANES; l++) {
-            const wide p = NAME(mul)(NAME(term)(&v, x[i + l]), grown),
-                       t = NAME(mul)((wide){t_hi[i + l], sizeof(REAL) == 8 ? t_lo[i + l] : 0.0}, factor);
-            const double g = NAME(sub)(p, t).hi;
-            out[i + l] = fabs(g) < least ? (REAL)0 : (REAL)(g * down);
+            const REAL z = x[i + l];
+            const wide e = deep ? NAME(term)(&v, z) : NAME(exp_wide)(z, v.offset);
+            const wide p = NAME(mul)(e, f.grown),
+                       t = {q ? (double)q[i + l] : t_hi[i + l], sizeof(REAL) == 8 && !q ? t_lo[i + l] : 0.0};
+            const double g = NAME(sub)(p, NAME(mul)(t, f.factor)).hi, result = g * f.down;
+            out[i + l] = (REAL)(fabs(g) < least ? 0.0 : result);
         }
+}
+XENT_NOINLINE void NAME(soft_grads)(const REAL *x, const double *t_hi, const double *t_lo, ptrdiff_t n,
+                                    const NAME(view_of_sum) * view, const NAME(soft_factors) * by, REAL *out) {
+    NAME(soft_grads_of)(x, NULL, t_hi, t_lo, n, view, by, out, 0);
+}
+XENT_NOINLINE void NAME(soft_grads_given)(const REAL *x, const REAL *q, ptrdiff_t n, const NAME(view_of_sum) * view,
+                                          const NAME(soft_factors) * by, REAL *out) {
+    NAME(soft_grads_of)(x, q, NULL, NULL, n, view, by, out, 0);
+}
+XENT_NOINLINE void NAME(soft_grads_deep)(const REAL *x, const double *t_hi, const double *t_lo, ptrdiff_t n,
+                                         const NAME(view_of_sum) * view, const NAME(soft_factors) * by, REAL *out) {
+    NAME(soft_grads_of)(x, NULL, t_hi, t_lo, n, view, by, out, 1);
 }
 
 /* The loss of a row that is not finite, or whose sum of gaps is not: class by class. */
@@ -98,111 +165,198 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
     }
     NAME(wide_lanes) masses, all_gaps;
     NAME(no_numbers)(&masses), NAME(no_numbers)(&all_gaps);
+    const REAL *given = sum.min > -INFINITY ? NAME(given_targets)(t) : NULL;
     REAL few[L];
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
-        NAME(targets_at)(t, start, n);
-        if (whole) NAME(add_gaps)(x, t->hi, t->lo, whole, sum.max, &masses, &all_gaps);
+        const double *t_hi = t->hi, *t_lo = t->lo;
+        if (!given) NAME(targets_at)(t, start, n);
+        if (given && whole)
+            NAME(add_gaps_given)(x, given + start, whole, sum.max, &masses, &all_gaps);
+        else if (whole)
+            NAME(add_gaps)(x, t_hi, t_lo, whole, sum.max, &masses, &all_gaps), t_hi += whole, t_lo += whole;
         if (whole == n) continue;
+        if (given) NAME(targets_at)(t, start + whole, n - whole);
         for (int l = 0; l < L; l++) few[l] = whole + l < n ? x[whole + l] : (REAL)sum.max;
-        NAME(add_gaps)(few, t->hi + whole, t->lo + whole, L, sum.max, &masses, &all_gaps);
+        NAME(add_gaps)(few, t_hi, t_lo, L, sum.max, &masses, &all_gaps);
     }
-    wide mass = NAME(wide_total)(&masses, classes);
-    const wide gaps = NAME(wide_total)(&all_gaps, classes);
+    const wide mass = NAME(wide_total)(&masses, classes), gaps = NAME(wide_total)(&all_gaps, classes);
     *loss = NAME(add)(gaps, product(mass.hi, log_s)).hi;
     if (!(*loss - *loss == 0.0)) *loss = NAME(odd_loss)(w, t, &sum, x_row, log_s, zeta);
     if (zeta != 0.0) *loss += zeta * *lse * *lse;
     if (!out_row) return;
 
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
-    /* Formed so much too large that the largest elements are about 2^128, unless they are larger by themselves: no step
-     * before the last comes near a subnormal number. */
-    const double size = fabs(factor.hi) * (mass.hi + fabs(2.0 * zeta * *lse));
-    const int exponent = size > 0x1p-1000 ? exponent_of(size) : -1000;
-    const int lift = !(size < 0x1p800) ? 0 : exponent > 0 ? 128 : exponent < -894 ? 1022 : 128 - exponent;
-    const double down = power_of_two(-lift);
-    if (zeta != 0.0) mass = wide_add(mass, product(2.0 * zeta, *lse));
-    factor = wide_scale(factor, lift);
-    const wide grown = wide_mul(wide_div(factor, v.total), mass);
+    const NAME(soft_factors) f = NAME(soft_factors_of)(factor, v.total, mass, zeta, *lse);
+    const int deep = sum.far || sum.min < v.floor;
+    if (deep) given = NULL;
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
-        if (classes > XENT_SMALL_BLOCK) NAME(targets_at)(t, start, n);
-        for (int l = 0; l < L; l++) few[l] = whole + l < n ? x[whole + l] : 0;
-        if (whole) NAME(soft_grads)(x, t->hi, t->lo, whole, &v, grown, factor, down, w->terms);
-        if (whole < n)
-            NAME(soft_grads)(few, t->hi + whole, t->lo + whole, L, &v, grown, factor, down, w->terms + whole);
-        if (w->out->direct) {
-            REAL *out = (REAL *)out_row + start;
-            if (whole) memcpy(out, w->terms, (size_t)whole * sizeof(REAL));
-            for (ptrdiff_t i = whole; i < n; i++) out[i] = w->terms[i];
-        } else
+        const double *t_hi = t->hi, *t_lo = t->lo;
+        if (!given) NAME(targets_at)(t, start, n);
+        if (given && whole)
+            NAME(soft_grads_given)(x, given + start, whole, &v, &f, w->terms);
+        else if (whole)
+            (deep ? NAME(soft_grads_deep) : NAME(soft_grads))(x, t_hi, t_lo, whole, &v, &f, w->terms), t_hi += whole,
+                t_lo += whole;
+        if (whole < n) {
+            if (given) NAME(targets_at)(t, start + whole, n - whole);
+            for (int l = 0; l < L; l++) few[l] = whole + l < n ? x[whole + l] : (REAL)v.max;
+            (deep ? NAME(soft_grads_deep) : NAME(soft_grads))(few, t_hi, t_lo, L, &v, &f, w->terms + whole);
+        }
+        if (!w->out->direct)
             scatter_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
+        else if (w->streams)
+            stream_out((REAL *)out_row + start, w->terms, n * (ptrdiff_t)sizeof(REAL));
+        else
+            memcpy((REAL *)out_row + start, w->terms, (size_t)n * sizeof(REAL));
     }
 }
 
-/* A row whose mass lies on class y alone. */
-static inline void NAME(only_row)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t row, ptrdiff_t y, double s,
-                                  wide factor, double mass, wide *total) {
+#include "soft_side.h"
+
+/* Rows whose mass lies on class y alone. float64 rows may need different guards (rows_alike in cross_entropy.c), and go one
+ * by one. */
+static void NAME(only_rows)(const xent_loss_args *a, NAME(sweeper) * w, soft_rows *rows) {
+    const xent_cross_entropy_problem *p = a->problem;
+    const int step = sizeof(REAL) == 4 ? rows->n : 1, in_place = a->grad && a->grad->data == a->logits->data;
     NAME(labelled) k;
-    k.mass[0] = mass;
-    k.z[0] = (double)NAME(read_element)(a->layout, a->logits, row_of(a->layout, a->logits, row), y);
-    k.factor_hi[0] = factor.hi, k.factor_lo[0] = factor.lo;
-    NAME(make_room)(w, a->problem->z_loss == 0.0 ? fabs(factor.hi) * mass : INFINITY);
-    w->out = a->grad;
-    NAME(sum_rows)(w, row, 1);
-    NAME(label_rows)(w, &k, 1, a->problem->z_loss);
-    if (a->grad) {
-        NAME(scale_rows)(w, 1, NULL);
-        NAME(write_element)(w, w->out_rows[0], y, NAME(rounded)(k.grad[0]));
+    double weight[XENT_ROWS];
+    w->out = a->grad, w->keeps_logits = 0;
+    for (int at = 0; at < rows->n; at += step) {
+        const ptrdiff_t *row = rows->row + at;
+        const int64_t *y = rows->y + at;
+        double times = 0.0;
+        NAME(row_weights)(a, row, step, weight, &k);
+        for (int r = 0; r < step; r++) {
+            double q;
+            gather_numbers(a->layout, a->probabilities, row_of(a->layout, a->probabilities, row[r]), (ptrdiff_t)y[r], 1,
+                           &q);
+            k.mass[r] = NAME(mul)((wide){q, 0.0}, (wide){entry(&p->class_weight, (ptrdiff_t)y[r], 1.0), 0.0}).hi;
+            const double counted = NAME(times_counted)(p, &k, r, weight[r]);
+            times = counted > times ? counted : times;
+        }
+        NAME(make_room)(w, p->z_loss == 0.0 ? times : INFINITY);
+        NAME(find_these)(w, row, step);
+        if (in_place) NAME(label_logits)(w, step, y, k.z); /* before they are overwritten */
+        NAME(sum_found)(w, step);
+        if (!in_place) NAME(label_logits)(w, step, y, k.z);
+        NAME(label_rows)(w, &k, step, p->z_loss);
+        for (int r = 0; r < step; r++) k.loss[r] = k.loss[r] == k.loss[r] ? k.loss[r] : NAN; /* of one sign */
+        const int weightless = NAME(put_losses)(a, row, step, weight, &k);
+        memcpy(rows->loss + at, k.loss, (size_t)step * sizeof *k.loss);
+        if (!a->grad) continue;
+        NAME(scale_rows)(w, step, NULL);
+        for (int r = 0; r < step; r++)
+            NAME(write_element)(w, w->out_rows[r], (ptrdiff_t)y[r], NAME(rounded)(k.grad[r]));
+        if (weightless) NAME(fill_weightless)(a, w, step, weight);
     }
-    NAME(put_row)(a, w, row, s, k.loss[0], k.lse[0], total);
+}
+
+/* Other rows. If by_side, they are short enough to be worked on side by side, and `side` has their numbers. */
+static void NAME(spread_rows)(const xent_loss_args *a, NAME(sweeper) * w, NAME(targets) * t, NAME(soft_side) * side,
+                              int by_side, soft_rows *rows) {
+    const xent_cross_entropy_problem *p = a->problem;
+    const int n = rows->n;
+    NAME(labelled) k;
+    double weight[XENT_ROWS];
+    w->out = NULL;                /* no terms are stored: the logits are needed again */
+    NAME(make_room)(w, INFINITY); /* as often as they may count */
+    w->keeps_logits = by_side;
+    NAME(find_these)(w, rows->row, n);
+    NAME(sum_found)(w, n);
+    w->out = a->grad;
+    if (a->grad) these_rows(a->layout, a->grad, rows->row, n, w->out_rows);
+    NAME(row_weights)(a, rows->row, n, weight, &k);
+    const int together = by_side && w->side_by_side;
+    const int rest = !together || NAME(side_rows)(a, w, side, rows->row, n, &k);
+    for (int r = 0; r < n && rest; r++) {
+        if (together && side->odd[r] == 0.0) continue;
+        NAME(targets_start)(t, rows->row[r], rows->y[r]);
+        if (r + 1 < n) NAME(ask_for_targets)(t, rows->row[r + 1]);
+        NAME(soft_row)
+        (w, r, t, w->out_rows[r], p->z_loss, (wide){k.factor_hi[r], k.factor_lo[r]}, &k.loss[r], &k.lse[r]);
+        k.loss[r] = k.loss[r] == k.loss[r] ? k.loss[r] : NAN; /* of one sign */
+    }
+    if (NAME(put_losses)(a, rows->row, n, weight, &k)) NAME(fill_weightless)(a, w, n, weight);
+    memcpy(rows->loss, k.loss, (size_t)n * sizeof *k.loss);
+}
+
+/* The next rows that count, `most` at most, up to `last`; the others get what such rows get. Where to go on. */
+static ptrdiff_t NAME(next_soft)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t first, ptrdiff_t last, int most,
+                                 soft_rows *rows) {
+    const xent_cross_entropy_problem *p = a->problem;
+    const int n = last - first < most ? (int)(last - first) : most, labels = p->labels.data != NULL;
+    int64_t copied[XENT_ROWS];
+    const int64_t *y = labels ? labels_at(&p->labels, first, n, copied) : NULL;
+    rows->n = n;
+    for (int r = 0; r < n; r++) rows->row[r] = first + r;
+    for (int r = 0; r < n; r++) rows->y[r] = labels ? y[r] : -1;
+    if (!labels || !p->has_ignore) return first + n;
+    rows->n = 0;
+    for (int r = 0; r < n; r++) {
+        if (y[r] == p->ignore)
+            NAME(put_ignored)(a, w, first + r);
+        else
+            rows->row[rows->n] = first + r, rows->y[rows->n++] = y[r];
+    }
+    return first + n;
+}
+
+/* Those whose mass lies on one class, and the others, as numbers of the batch; how many others there are, all of them if none
+ * is told. */
+static int NAME(tell_apart)(const xent_loss_args *a, NAME(targets) * t, NAME(soft_side) * side, int by_side,
+                            soft_rows *rows, int *only, int *others) {
+    double count[XENT_SIDE], which[XENT_SIDE];
+    int n_only = 0, n = 0;
+    if (!a->probabilities || a->problem->label_smoothing != 0.0) return rows->n;
+    if (by_side && !NAME(some_only)(side, a->layout->classes, count, which)) return rows->n;
+    for (int r = 0; r < rows->n; r++) {
+        const int64_t its = by_side && count[r] == 1.0 ? (int64_t)which[r] : -1;
+        rows->y[r] = by_side ? its : NAME(only_class)(t, rows->row[r]);
+        if (rows->y[r] >= 0)
+            only[n_only++] = r;
+        else
+            others[n++] = r;
+    }
+    return n;
 }
 
 void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
-    const xent_cross_entropy_problem *p = a->problem;
     NAME(sweeper) w;
     NAME(targets) t;
+    NAME(soft_side) side;
+    soft_rows rows, some;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    wide total = {0.0, 0.0};
+    loss_sums sums = sums_from(a, first, last, group);
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     NAME(targets_open)(&t, a);
-    w.streams = 0;
-    const int at_once = NAME(rows_at_once)(&w);
-    while (first < last) { /* some rows together, up to one that is to be ignored or has a single class */
-        int64_t y[XENT_ROWS];
-        int rows = 0, ignored = 0;
-        ptrdiff_t only = -1;
-        for (; rows < at_once && first + rows < last; rows++) {
-            int large = 0;
-            y[rows] = p->labels.data ? label_at(&p->labels, first + rows, &large) : 0;
-            ignored = p->labels.data && p->has_ignore && y[rows] == p->ignore && !large;
-            if (!p->labels.data && p->label_smoothing == 0.0) only = NAME(only_class)(&t, first + rows);
-            if (ignored || only >= 0) break;
+    const ptrdiff_t classes = a->layout->classes;
+    const int by_side = sizeof(REAL) == 4 && classes > 1 && classes <= XENT_NARROW && a->logits->direct &&
+                        (!a->grad || a->grad->direct);
+    const int at_once = by_side ? XENT_SIDE : NAME(rows_at_once)(&w);
+    while (first < last) {
+        int only[XENT_ROWS], spread[XENT_ROWS];
+        first = NAME(next_soft)(a, &w, first, last, at_once, &rows);
+        if (!rows.n) continue;
+        if (by_side) NAME(side_numbers)(a, rows.row, rows.y, rows.n, &side);
+        const int others = NAME(tell_apart)(a, &t, &side, by_side, &rows, only, spread);
+        if (others == rows.n)
+            NAME(spread_rows)(a, &w, &t, &side, by_side, &rows);
+        else {
+            take_rows(&rows, spread, others, &some);
+            if (others && by_side) NAME(side_numbers)(a, some.row, some.y, others, &side);
+            if (others) NAME(spread_rows)(a, &w, &t, &side, by_side, &some), give_losses(&some, spread, &rows);
+            take_rows(&rows, only, rows.n - others, &some);
+            NAME(only_rows)(a, &w, &some);
+            give_losses(&some, only, &rows);
         }
-        w.out = NULL;                  /* no terms are stored: the logits are needed again */
-        NAME(make_room)(&w, INFINITY); /* as often as they may count */
-        if (rows) NAME(sum_rows)(&w, first, rows);
-        w.out = a->grad;
-        for (int r = 0; r < rows; r++, first++) {
-            const double s = entry(&p->sample_weight, first, 1.0);
-            double loss, lse;
-            w.out_rows[0] = a->grad ? row_of(a->layout, a->grad, first) : NULL;
-            NAME(targets_start)(&t, first, y[r]);
-            NAME(soft_row)(&w, r, &t, w.out_rows[0], p->z_loss, NAME(row_factor)(a, first, s), &loss, &lse);
-            NAME(put_row)(a, &w, first, s, loss, lse, &total);
-        }
-        if (ignored) NAME(put_ignored)(a, &w, first++);
-        if (only >= 0) {
-            const double s = entry(&p->sample_weight, first, 1.0);
-            NAME(targets_start)(&t, first, 0);
-            NAME(targets_at)(&t, only, 1);
-            NAME(only_row)(a, &w, first, only, s, NAME(row_factor)(a, first, s), t.hi[0], &total);
-            first++;
-        }
+        for (int r = 0; r < rows.n; r++) count_loss(&sums, rows.row[r], rows.loss[r]);
     }
-    put_total(a, group, total);
+    while (sums.end < last) close_group(&sums);
+    close_group(&sums);
     NAME(sweeper_stop)(&w, few);
 }
 #endif

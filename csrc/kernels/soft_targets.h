@@ -77,6 +77,13 @@ static inline void NAME(targets_at)(NAME(targets) * t, ptrdiff_t start, ptrdiff_
     NAME(weigh)(t->hi, t->lo, t->weight, n);
 }
 
+/* A row's targets where they are just what was given, plain numbers of the logits' type; else NULL. */
+static inline const REAL *NAME(given_targets)(const NAME(targets) * t) {
+    const xent_view *view = t->a->probabilities;
+    const int as_given = t->row && t->spread.hi == 0.0 && t->keep.hi == 1.0 && !t->a->problem->class_weight.data;
+    return as_given && view->direct && view->type == NAME(own_type) ? (const REAL *)t->row : NULL;
+}
+
 /* sum += the numbers, in whole groups of lanes */
 XENT_NOINLINE void NAME(add_numbers)(const double *q, ptrdiff_t n, NAME(wide_lanes) * sum) {
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
@@ -95,8 +102,10 @@ static inline ptrdiff_t NAME(only_class)(NAME(targets) * t, ptrdiff_t row) {
     const ptrdiff_t classes = a->layout->classes;
     ptrdiff_t nonzero = 0, which = -1;
     t->row = row_of(a->layout, a->probabilities, row);
-    for (ptrdiff_t start = 0; start < classes && nonzero < 2; start += XENT_SMALL_BLOCK) {
-        const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
+    /* A few first: most rows have two there, if they have two. */
+    for (ptrdiff_t start = 0, n; start < classes && nonzero < 2; start += n) {
+        const ptrdiff_t left = classes - start, most = start ? XENT_SMALL_BLOCK : 2 * XENT_LANES;
+        n = left < most ? left : most;
         NAME(numbers_at)(t, start, n);
         const ptrdiff_t here = NAME(count_nonzero)(t->hi, n);
         for (ptrdiff_t i = 0; i < n && here == 1 && which < 0; i++)
@@ -104,6 +113,16 @@ static inline ptrdiff_t NAME(only_class)(NAME(targets) * t, ptrdiff_t row) {
         nonzero += here;
     }
     return nonzero == 1 ? which : -1;
+}
+
+/* The targets of a row that comes next: at its beginning memory would have to be waited for. */
+static inline void NAME(ask_for_targets)(const NAME(targets) * t, ptrdiff_t row) {
+    const xent_view *view = t->a->probabilities;
+    if (!view || !view->direct) return;
+    const char *from = row_of(t->a->layout, view, row);
+    const ptrdiff_t size = t->a->layout->classes * SIZE_OF[view->type],
+                    most = XENT_SMALL_BLOCK * (ptrdiff_t)sizeof(float), end = size < most ? size : most;
+    for (ptrdiff_t i = 0; i < end; i += XENT_LINE) __builtin_prefetch(from + i);
 }
 
 /* Once, before any row. */

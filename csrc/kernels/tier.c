@@ -29,8 +29,8 @@ KERNELS_OF(f32)
 KERNELS_OF(f64)
 void XENT_PASTE(exp_f32, XENT_TIER)(const float *, float *, ptrdiff_t);
 void XENT_PASTE(exp_f64, XENT_TIER)(const double *, double *, ptrdiff_t);
-int XENT_PASTE(check_numbers, XENT_TIER)(const xent_layout *, const xent_view *, ptrdiff_t, const xent_vector *, double,
-                                         xent_check_sums *);
+int XENT_PASTE(check_numbers, XENT_TIER)(const xent_layout *, const xent_view *, ptrdiff_t, ptrdiff_t,
+                                         const xent_vector *, double, double, double *);
 
 #define COLUMN(DTYPE_)                                                                                                \
     (xent_kernels) {                                                                                                  \

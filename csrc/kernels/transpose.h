@@ -4,6 +4,7 @@
 #include "squares_turned.h"
 
 enum { NAME(SQUARE) = 16 / (int)sizeof(REAL) };
+static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
 
 /* Rows of two or three classes, each of which begins where the one before it ends: the number is a constant at every call, as
  * compilers have shuffles of their own for that (float32, 1000000 x 3: 4.7 ns per logit, number by number 5.1). Squares have
@@ -71,4 +72,17 @@ XENT_NOINLINE void NAME(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL 
     }
     for (int r = whole; r < count; r++)
         for (ptrdiff_t c = 0; c < n; c++) rows[r][c] = columns[c * XENT_SIDE + r];
+}
+
+/* The numbers of XENT_SIDE rows, of any type and layout, as columns of doubles. */
+static inline void NAME(numbers_to_columns)(const xent_layout *layout, const xent_view *view, char *const *rows,
+                                            double *columns) {
+    double numbers[XENT_NARROW];
+    for (int r = 0; r < XENT_SIDE; r++) {
+        gather_numbers(layout, view, rows[r], 0, layout->classes, numbers);
+        for (ptrdiff_t c = 0; c < layout->classes; c++) columns[c * XENT_SIDE + r] = numbers[c];
+    }
+}
+XENT_NOINLINE void NAME(widen)(const REAL *restrict v, ptrdiff_t n, double *restrict to) {
+    for (ptrdiff_t i = 0; i < n; i++) to[i] = (double)v[i];
 }
