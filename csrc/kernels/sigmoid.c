@@ -10,16 +10,17 @@
 #include "loss_row.h"
 #include "two_class.h"
 
-/* Loss and gradient of one element, counted `weight` and `factor` times. */
-XENT_INLINE void NAME(counted)(REAL z, double target, double pos_weight, double weight, wide factor, double *loss,
-                               REAL *grad) {
-    const two_class its = NAME(two_class)((double)z, product(pos_weight, target), two_sum(1.0, -target));
-    const wide l = its.loss.hi - its.loss.hi == 0.0 ? NAME(mul)(its.loss, (wide){weight, 0.0}) : its.loss;
+/* Loss and gradient of one element, counted `weight` and `factor` times. Of ordinary ones (a constant) |z| is 700 at most, and
+ * the weight not 0. */
+XENT_INLINE void NAME(counted)(REAL z, double target, double pos_weight, double weight, wide factor, const int ordinary,
+                               double *loss, REAL *grad) {
+    const two_class its = NAME(two_class)((double)z, product(pos_weight, target), two_sum(1.0, -target), ordinary);
+    const wide l = ordinary || its.loss.hi - its.loss.hi == 0.0 ? NAME(mul)(its.loss, (wide){weight, 0.0}) : its.loss;
     const wide g = NAME(mul)(its.grad, factor);
     double value = its.lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < REAL_MIN ? 0.0 : l.hi;
     value = l.hi == l.hi ? value : INFINITY; /* a product overflowed: no factor is NaN or negative */
-    const double slope = its.lifted ? (double)NAME(lowered)(g.hi) : (double)NAME(rounded)(g.hi);
-    const int counts = weight != 0.0, is_nan = z != z; /* its sign is lost */
+    const double slope = its.lifted ? (double)NAME(lowered)(g.hi) : fabs(g.hi) < REAL_MIN ? 0.0 : g.hi;
+    const int counts = ordinary || weight != 0.0, is_nan = !ordinary && z != z; /* its sign is lost */
     *loss = !counts ? 0.0 : is_nan ? (double)NAN : value;
     *grad = !counts ? 0 : is_nan ? (REAL)NAN : (REAL)slope;
 }
@@ -30,10 +31,35 @@ typedef struct {
     double targets[XENT_SMALL_BLOCK], positive[XENT_SMALL_BLOCK], weights[XENT_SMALL_BLOCK], losses[XENT_SMALL_BLOCK];
 } NAME(two_classes);
 
-XENT_NOINLINE void NAME(each)(NAME(two_classes) *restrict b, ptrdiff_t n, wide scale) {
-    for (ptrdiff_t i = 0; i < n; i++) NAME(counted)
-    (b->z[i], b->targets[i], b->positive[i], b->weights[i], NAME(mul)(scale, (wide){b->weights[i], 0.0}), &b->losses[i],
-     &b->grads[i]);
+XENT_INLINE void NAME(each_of)(NAME(two_classes) *restrict b, ptrdiff_t n, wide scale, const int ordinary,
+                               const int weighted) {
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double positive = weighted ? b->positive[i] : 1.0, weight = weighted ? b->weights[i] : 1.0;
+        NAME(counted)
+        (b->z[i], b->targets[i], positive, weight, weighted ? NAME(mul)(scale, (wide){weight, 0.0}) : scale, ordinary,
+         &b->losses[i], &b->grads[i]);
+    }
+}
+XENT_NOINLINE void NAME(each)(NAME(two_classes) * b, ptrdiff_t n, wide scale) {
+    NAME(each_of)(b, n, scale, 0, 1);
+}
+XENT_NOINLINE void NAME(each_ordinary)(NAME(two_classes) * b, ptrdiff_t n, wide scale) {
+    NAME(each_of)(b, n, scale, 1, 1);
+}
+XENT_NOINLINE void NAME(each_plain)(NAME(two_classes) * b, ptrdiff_t n, wide scale) { /* that count once each */
+    NAME(each_of)(b, n, scale, 1, 0);
+}
+
+/* Whether all n elements are ordinary, by their logits and by their weights. */
+XENT_NOINLINE int NAME(are_near)(const REAL *z, ptrdiff_t n) {
+    int far = 0;
+    for (ptrdiff_t i = 0; i < n; i++) far |= !(z[i] <= (REAL)700) | !(z[i] >= (REAL)-700);
+    return !far;
+}
+XENT_NOINLINE int NAME(all_count)(const double *weights, ptrdiff_t n) {
+    int none = 0;
+    for (ptrdiff_t i = 0; i < n; i++) none |= !(weights[i] > 0.0);
+    return !none;
 }
 
 /* Lane i % XENT_LANES of the totals += losses[i]; what is infinite stays so. */
@@ -42,37 +68,54 @@ XENT_NOINLINE void NAME(add_losses)(const double *losses, ptrdiff_t n, double *h
         for (int l = 0; l < XENT_LANES; l++) add_kept(&hi[l], &lo[l], losses[i + l]);
 }
 
-/* Classes start .. start + n - 1 of `rows` rows from `first` on into b; how many numbers that is, in whole groups. */
-static ptrdiff_t NAME(take_in)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t first, ptrdiff_t rows,
-                               ptrdiff_t start, ptrdiff_t n, NAME(two_classes) * b) {
-    const ptrdiff_t count = rows * n, end = whole_groups(count);
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        const double s = entry(&a->problem->sample_weight, first + r, 1.0);
-        const REAL *x = NAME(logits_at)(w, row_of(a->layout, a->logits, first + r), start, n);
-        memcpy(b->z + r * n, x, (size_t)n * sizeof *x);
-        gather_numbers(a->layout, a->probabilities, row_of(a->layout, a->probabilities, first + r), start, n,
-                       b->targets + r * n);
-        if (a->element_weight)
-            gather_numbers(a->layout, a->element_weight, row_of(a->layout, a->element_weight, first + r), start, n,
-                           b->weights + r * n);
-        for (ptrdiff_t i = 0; i < n && !a->element_weight; i++) b->weights[r * n + i] = s;
-        if (a->pos_weight.data)
-            entries(&a->pos_weight, start, n, b->positive + r * n);
-        else
-            for (ptrdiff_t i = 0; i < n; i++) b->positive[r * n + i] = 1.0;
-    }
-    for (ptrdiff_t i = count; i < end; i++) b->z[i] = 0, b->targets[i] = b->positive[i] = b->weights[i] = 0.0;
-    return end;
+/* Classes start .. start + n - 1 of rows first .. first + rows - 1 as doubles. */
+static void NAME(numbers_in)(const xent_layout *layout, const xent_view *view, ptrdiff_t first, ptrdiff_t rows,
+                             ptrdiff_t start, ptrdiff_t n, double *to) {
+    const int floats = view->type == XENT_FLOAT32 || view->type == XENT_FLOAT64; /* others go class by class */
+    if (floats && are_joined(layout, view, rows)) n *= rows, rows = 1;
+    for (ptrdiff_t r = 0; r < rows; r++)
+        gather_numbers(layout, view, row_of(layout, view, first + r), start, n, to + r * n);
 }
 
-/* n numbers to a row of a view. */
-static void NAME(put_out)(const xent_loss_args *a, const xent_view *view, ptrdiff_t row, ptrdiff_t start, ptrdiff_t n,
-                          const REAL *from) {
-    char *to = row_of(a->layout, view, row);
-    if (view->direct)
-        memcpy((REAL *)to + start, from, (size_t)n * sizeof *from);
+/* Logits and targets into b, up to whole groups of lanes. */
+static void NAME(take_in)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t start,
+                          ptrdiff_t n, NAME(two_classes) * b) {
+    const ptrdiff_t count = rows * n, end = whole_groups(count);
+    if (are_joined(a->layout, a->logits, rows))
+        memcpy(b->z, (const REAL *)row_of(a->layout, a->logits, first) + start, (size_t)count * sizeof *b->z);
     else
-        scatter_block(a->layout, view, to, start, n, from, sizeof(REAL));
+        for (ptrdiff_t r = 0; r < rows; r++)
+            memcpy(b->z + r * n, NAME(logits_at)(w, row_of(a->layout, a->logits, first + r), start, n),
+                   (size_t)n * sizeof *b->z);
+    NAME(numbers_in)(a->layout, a->probabilities, first, rows, start, n, b->targets);
+    for (ptrdiff_t i = count; i < end; i++) b->z[i] = 0, b->targets[i] = 0.0;
+}
+
+/* And what they count. */
+static void NAME(weights_in)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t start, ptrdiff_t n,
+                             NAME(two_classes) * b) {
+    const ptrdiff_t count = rows * n, end = whole_groups(count);
+    if (a->element_weight) NAME(numbers_in)(a->layout, a->element_weight, first, rows, start, n, b->weights);
+    for (ptrdiff_t r = 0; r < rows && !a->element_weight; r++) {
+        const double s = entry(&a->problem->sample_weight, first + r, 1.0);
+        for (ptrdiff_t i = 0; i < n; i++) b->weights[r * n + i] = s;
+    }
+    for (ptrdiff_t r = 0; r < rows && a->pos_weight.data; r++) entries(&a->pos_weight, start, n, b->positive + r * n);
+    for (ptrdiff_t i = a->pos_weight.data ? count : 0; i < end; i++) b->positive[i] = 1.0;
+    for (ptrdiff_t i = count; i < end; i++) b->weights[i] = 1.0;
+}
+
+/* n numbers of each of some rows of a view. */
+static void NAME(put_out)(const xent_loss_args *a, const xent_view *view, ptrdiff_t first, ptrdiff_t rows,
+                          ptrdiff_t start, ptrdiff_t n, const REAL *from) {
+    if (are_joined(a->layout, view, rows)) n *= rows, rows = 1;
+    for (ptrdiff_t r = 0; r < rows; r++, from += n) {
+        char *to = row_of(a->layout, view, first + r);
+        if (view->direct)
+            memcpy((REAL *)to + start, from, (size_t)n * sizeof *from);
+        else
+            scatter_block(a->layout, view, to, start, n, from, sizeof(REAL));
+    }
 }
 
 void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
@@ -81,20 +124,28 @@ void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     NAME(sweeper) w;
     NAME(two_classes) b;
     block_scale few[XENT_BLOCKS_ON_STACK];
+    const wide scale = {a->grad_scale[0], a->grad_scale[1]};
+    const int weighted = a->element_weight || a->problem->sample_weight.data || a->pos_weight.data;
     double hi[XENT_LANES] = {0}, lo[XENT_LANES] = {0};
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     for (ptrdiff_t rows; first < last; first += rows) {
         rows = last - first < at_once ? last - first : at_once;
         for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
             const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
-            const ptrdiff_t end = NAME(take_in)(a, &w, first, rows, start, n, &b);
-            NAME(each)(&b, end, (wide){a->grad_scale[0], a->grad_scale[1]});
+            const ptrdiff_t count = rows * n, end = whole_groups(count);
+            NAME(take_in)(a, &w, first, rows, start, n, &b);
+            const int near = NAME(are_near)(b.z, count);
+            if (weighted || !near) NAME(weights_in)(a, first, rows, start, n, &b);
+            (!near                               ? NAME(each)
+             : !weighted                         ? NAME(each_plain)
+             : NAME(all_count)(b.weights, count) ? NAME(each_ordinary)
+                                                 : NAME(each))(&b, end, scale);
+            for (ptrdiff_t i = count; i < end; i++) b.losses[i] = 0.0; /* those of no element */
             NAME(add_losses)(b.losses, end, hi, lo);
-            for (ptrdiff_t r = 0; r < rows && a->grad; r++)
-                NAME(put_out)(a, a->grad, first + r, start, n, b.grads + r * n);
-            for (ptrdiff_t i = 0; i < end && a->loss_elements; i++) b.grads[i] = (REAL)b.losses[i];
-            for (ptrdiff_t r = 0; r < rows && a->loss_elements; r++)
-                NAME(put_out)(a, a->loss_elements, first + r, start, n, b.grads + r * n);
+            if (a->grad) NAME(put_out)(a, a->grad, first, rows, start, n, b.grads);
+            if (!a->loss_elements) continue;
+            for (ptrdiff_t i = 0; i < count; i++) b.grads[i] = (REAL)b.losses[i];
+            NAME(put_out)(a, a->loss_elements, first, rows, start, n, b.grads);
         }
     }
     wide total = {0.0, 0.0};
