@@ -18,6 +18,14 @@ static int take_scratch(const xent_scratch *scratch) {
     for (int i = 0;; i = (i + 1) % scratch->n)
         if (!atomic_exchange(&scratch->taken[i], 1)) return i;
 }
+
+/* Rows as they are worked on: `n` of `size` elements; one, if they are joined, as they are in the scratch. */
+typedef struct {
+    ptrdiff_t n, size;
+} row_runs;
+static row_runs runs_of(const xent_layout *layout, const xent_view *view, ptrdiff_t rows) {
+    return are_joined(layout, view, rows) ? (row_runs){1, rows * layout->classes} : (row_runs){rows, layout->classes};
+}
 #endif
 
 /* cap tanh(v / cap), and its slope; for a small |v / cap| that is v to all its digits. */
@@ -51,42 +59,72 @@ XENT_INLINE REAL *NAME(piece)(const xent_layout *layout, const xent_view *view, 
     return buffer;
 }
 
-static void NAME(make_row)(const xent_loss_args *a, ptrdiff_t row, REAL *z) {
+XENT_NOINLINE void NAME(cap_with_slopes)(REAL *restrict z, ptrdiff_t n, double cap, REAL *restrict slopes) {
+    for (ptrdiff_t i = 0; i < n; i++) z[i] = NAME(capped)(z[i], cap, &slopes[i]);
+}
+XENT_NOINLINE void NAME(cap_alone)(REAL *z, ptrdiff_t n, double cap) {
+    REAL none;
+    for (ptrdiff_t i = 0; i < n; i++) z[i] = NAME(capped)(z[i], cap, &none);
+}
+
+/* Rows of logits, with their bias. */
+static void NAME(take_logits)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, REAL *z) {
     const xent_layout *layout = a->layout;
-    const double cap = a->problem->softcap;
     const REAL *bias = a->problem->bias.data;
-    const int slopes = a->grad && cap != 0.0;
-    char *x_row = row_of(layout, a->logits, row), *grad_row = slopes ? row_of(layout, a->grad, row) : NULL;
-    REAL logits[XENT_SMALL_BLOCK], few[XENT_SMALL_BLOCK], none;
-    for (ptrdiff_t start = 0; start < layout->classes; start += XENT_SMALL_BLOCK) {
-        const ptrdiff_t n = layout->classes - start < XENT_SMALL_BLOCK ? layout->classes - start : XENT_SMALL_BLOCK;
-        const REAL *x = NAME(piece)(layout, a->logits, x_row, start, n, logits, 1);
-        REAL *to = z + start, *slope = slopes ? NAME(piece)(layout, a->grad, grad_row, start, n, few, 0) : &none;
-        if (bias)
-            for (ptrdiff_t i = 0; i < n; i++) to[i] = x[i] + bias[start + i];
-        else
-            for (ptrdiff_t i = 0; i < n; i++) to[i] = x[i];
-        if (slopes)
-            for (ptrdiff_t i = 0; i < n; i++) to[i] = NAME(capped)(to[i], cap, &slope[i]);
-        else if (cap != 0.0)
-            for (ptrdiff_t i = 0; i < n; i++) to[i] = NAME(capped)(to[i], cap, &none);
-        if (slope == few) scatter_block(layout, a->grad, grad_row, start, n, few, sizeof(REAL));
+    const row_runs run = bias ? (row_runs){last - first, layout->classes} : runs_of(layout, a->logits, last - first);
+    REAL few[XENT_SMALL_BLOCK];
+    for (ptrdiff_t r = 0; r < run.n; r++, z += run.size) {
+        char *row = row_of(layout, a->logits, first + r);
+        for (ptrdiff_t start = 0; start < run.size; start += XENT_SMALL_BLOCK) {
+            const ptrdiff_t left = run.size - start, n = left < XENT_SMALL_BLOCK ? left : XENT_SMALL_BLOCK;
+            const REAL *x = NAME(piece)(layout, a->logits, row, start, n, few, 1);
+            if (bias)
+                for (ptrdiff_t i = 0; i < n; i++) z[start + i] = x[i] + bias[start + i];
+            else
+                memcpy(z + start, x, (size_t)n * sizeof *z);
+        }
+    }
+}
+
+/* Those rows capped; their slopes go where the gradient belongs. */
+static void NAME(cap_rows)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, REAL *z) {
+    const double cap = a->problem->softcap;
+    if (!a->grad) {
+        NAME(cap_alone)(z, (last - first) * a->layout->classes, cap);
+        return;
+    }
+    const row_runs run = runs_of(a->layout, a->grad, last - first);
+    REAL few[XENT_SMALL_BLOCK];
+    for (ptrdiff_t r = 0; r < run.n; r++, z += run.size) {
+        char *row = row_of(a->layout, a->grad, first + r);
+        for (ptrdiff_t start = 0; start < run.size; start += XENT_SMALL_BLOCK) {
+            const ptrdiff_t left = run.size - start, n = left < XENT_SMALL_BLOCK ? left : XENT_SMALL_BLOCK;
+            REAL *slopes = NAME(piece)(a->layout, a->grad, row, start, n, few, 0);
+            NAME(cap_with_slopes)(z + start, n, cap, slopes);
+            if (slopes == few) scatter_block(a->layout, a->grad, row, start, n, few, sizeof(REAL));
+        }
     }
 }
 
 /* The gradient times the slopes; 0 stays 0, as in a row that does not count, whatever its logits; a product of two NaNs, which
  * has the sign of either, is one NaN. */
-static void NAME(bring_back)(const xent_loss_args *a, ptrdiff_t row, const REAL *e) {
-    char *grad_row = row_of(a->layout, a->grad, row);
+XENT_NOINLINE void NAME(slope_line)(const REAL *restrict e, ptrdiff_t n, REAL *restrict slopes) {
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL g = NAME(sloped)(e[i], slopes[i]);
+        slopes[i] = e[i] == 0 ? 0 : g == g ? g : (REAL)NAN;
+    }
+}
+static void NAME(bring_back)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, const REAL *e) {
+    const row_runs run = runs_of(a->layout, a->grad, last - first);
     REAL few[XENT_SMALL_BLOCK];
-    for (ptrdiff_t start = 0; start < a->layout->classes; start += XENT_SMALL_BLOCK) {
-        const ptrdiff_t left = a->layout->classes - start, n = left < XENT_SMALL_BLOCK ? left : XENT_SMALL_BLOCK;
-        REAL *to = NAME(piece)(a->layout, a->grad, grad_row, start, n, few, 1);
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const REAL g = NAME(sloped)(e[start + i], to[i]);
-            to[i] = e[start + i] == 0 ? 0 : g == g ? g : (REAL)NAN;
+    for (ptrdiff_t r = 0; r < run.n; r++, e += run.size) {
+        char *row = row_of(a->layout, a->grad, first + r);
+        for (ptrdiff_t start = 0; start < run.size; start += XENT_SMALL_BLOCK) {
+            const ptrdiff_t left = run.size - start, n = left < XENT_SMALL_BLOCK ? left : XENT_SMALL_BLOCK;
+            REAL *to = NAME(piece)(a->layout, a->grad, row, start, n, few, 1);
+            NAME(slope_line)(e + start, n, to);
+            if (to == few) scatter_block(a->layout, a->grad, row, start, n, few, sizeof(REAL));
         }
-        if (to == few) scatter_block(a->layout, a->grad, grad_row, start, n, few, sizeof(REAL));
     }
 }
 
@@ -100,10 +138,10 @@ void KERNEL(made_rows)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last,
         plain_rows(a->layout, rows, a->logits->type, (ptrdiff_t)sizeof(REAL), classes * (ptrdiff_t)sizeof(REAL), first);
     inner.logits = &view;
     if (a->grad && cap) inner.grad = &view;
-    for (ptrdiff_t row = first; row < last; row++) NAME(make_row)(a, row, rows + (row - first) * classes);
+    NAME(take_logits)(a, first, last, rows);
+    if (cap) NAME(cap_rows)(a, first, last, rows);
     a->inner(&inner, first, last, group);
-    if (a->grad && cap)
-        for (ptrdiff_t row = first; row < last; row++) NAME(bring_back)(a, row, rows + (row - first) * classes);
+    if (a->grad && cap) NAME(bring_back)(a, first, last, rows);
     atomic_store(&a->scratch->taken[mine], 0);
 }
 #endif
