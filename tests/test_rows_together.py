@@ -28,8 +28,9 @@ def rows_of(call, *arrays):
 
 
 def same(a, b):
-    np.testing.assert_array_equal(a[0], b[0])
-    np.testing.assert_array_equal(a[1], b[1])
+    for its, others in zip(a, b, strict=True):
+        np.testing.assert_array_equal(its, others)
+        assert np.asarray(its).tobytes() == np.asarray(others).tobytes()  # the sign of a 0 and of a NaN
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -54,6 +55,136 @@ def test_probability_rows(classes, dtype, tier):
     in_place = z.copy()
     xent.cross_entropy_with_grad(in_place, q, reduction="none", out=in_place)
     np.testing.assert_array_equal(in_place, together[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [2, 3, 8, 10, 31, 32, 33, 64, 100, 128])
+@pytest.mark.parametrize("odd", [False, True])
+def test_target_rows_side_by_side(classes, dtype, odd, tier):
+    """Near logits, so that few classes are worked on side by side; one-hot rows and zeros among the targets. Odd: in
+    one batch rows that need more than that; the rest of it does not take part."""
+    rng = np.random.default_rng((classes, odd))
+    z = (3 * rng.standard_normal((70, classes))).astype(dtype)
+    q = rng.random(z.shape).astype(dtype)
+    hot = np.arange(2, 70, 9)
+    q[hot] = 0
+    q[hot, hot % classes] = 0.75
+    q[[5, 40]] = 0
+    z[67] = -2592  # deep: these count for nothing, and formed without regard to that, their exponent would come round
+    z[67, 0] = 0
+    if odd:
+        z[37, 0], z[39, 1], z[41] = -np.inf, -np.inf, np.nan
+        q[37, 0] = 0  # 0 times infinity is 0,
+        q[39, 1] = 0.5  # and this an infinite loss
+    weight = rng.random(70) * (np.arange(70) % 11 != 0)
+    options = [{"label_smoothing": 0.25}, {"z_loss": 0.5}, {"class_weight": rng.random(classes)}, {}]
+    for option in options:
+
+        def call(z, q, weight, option=option, **out):
+            return xent.cross_entropy_with_grad(z, q, sample_weight=weight, reduction="none", **option, **out)
+
+        together = call(z, q, weight)
+        same(together, rows_of(call, z, q, weight))
+        for targets in (q.astype(np.float64), np.asfortranarray(q), np.repeat(q, 2, axis=0)[::2]):
+            same(together, call(z, targets, weight))
+        in_place = z.copy()
+        same(together, call(in_place, q, weight, out=in_place))
+        alone = xent.cross_entropy(z, q, sample_weight=weight, reduction="none", **option)
+        np.testing.assert_array_equal(alone, together[0])
+    if odd:
+        assert np.isfinite(together[0][[36, 37, 40]]).all()
+        assert np.isinf(together[0][39])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [1, 3, 10, 45, 600])
+def test_the_mean_of_any_layout(classes, dtype, tier):
+    """The divisor is summed over the numbers of a group of rows, one row after another, wherever they lie."""
+    rng = np.random.default_rng(classes)
+    z = rng.standard_normal((100, classes)).astype(dtype)
+    q = rng.random(z.shape, dtype=np.float32).astype(dtype)
+    mean = xent.cross_entropy_with_grad(z, q)
+    wide = np.zeros((100, 2 * classes + 1), dtype)
+    wide[:, 1::2] = q
+    gaps = np.zeros((100, classes + 3), dtype)
+    gaps[:, 2:-1] = q
+    layouts = [
+        np.asfortranarray(q),
+        wide[:, 1::2],
+        gaps[:, 2:-1],
+        q.astype(np.float64),
+        q.astype(q.dtype.newbyteorder()),
+    ]
+    for targets in layouts:
+        same(mean, xent.cross_entropy_with_grad(z, targets))
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.int8, np.int64, np.float64])
+@pytest.mark.parametrize("classes", [1, 3, 40, 1024, 1500])
+def test_sigmoid_targets_of_any_type(classes, kind, tier):
+    """Rows without gaps between them are taken as one: also of few classes, of one, and of every type."""
+    rng = np.random.default_rng(classes)
+    z = (4 * rng.standard_normal((90, classes))).astype(np.float32)
+    t = (rng.random(z.shape) < 0.3).astype(np.float32)
+    positive = rng.random(classes)
+    for options in (
+        {},
+        {"pos_weight": positive},
+        {"sample_weight": rng.random(90)},
+        {"sample_weight": rng.random(z.shape)},
+    ):
+        expected = xent.sigmoid_cross_entropy_with_grad(z, t, **options)
+        same(expected, xent.sigmoid_cross_entropy_with_grad(z, t.astype(kind), **options))
+        gaps = np.zeros((90, classes + 2), np.float32)
+        gaps[:, 1:-1] = z
+        same(
+            expected, xent.sigmoid_cross_entropy_with_grad(gaps[:, 1:-1], np.asfortranarray(t.astype(kind)), **options)
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 40, 160])
+def test_rows_without_mass(classes, dtype, tier):
+    """Their gradient is 0, however often they count; a factor of 4 and more had made it NaN."""
+    z = np.random.default_rng(classes).standard_normal((5, classes)).astype(dtype)
+    q = np.zeros(z.shape, dtype)
+    q[0] = 0.1
+    q[1, :2] = np.finfo(dtype).smallest_normal  # and of hardly any mass
+    for weight in (0.5, 16.0, 1e30):
+        losses, grads = xent.cross_entropy_with_grad(z, q, sample_weight=np.full(5, weight), reduction="none")
+        assert not losses[2:].any()
+        assert not grads[2:].any()
+        assert np.isfinite(grads).all()
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("classes", [4, 300])
+def test_losses_that_count_otherwise_than_gradients(classes, labels, tier):
+    """Logits that a shallow guard leaves out show in a loss of a large weight, also where its gradient has a small
+    factor; and so whatever the rows beside it count."""
+    x, w = np.full((40, classes), -115, np.float32), np.eye(classes, dtype=np.float32)
+    x[:, 0] = 0
+    y = np.zeros(40, np.int64)
+    targets = y if labels else w[y]
+    sample, factor = np.full(40, 1e30), np.full(40, 1e-30)
+    factor[::7] = 1e10
+
+    def losses(rows):
+        options = {"sample_weight": sample[rows], "grad_loss": factor[rows], "reduction": "none"}
+        return xent.linear_cross_entropy_with_grad(x[rows], w, targets[rows], **options)[0]
+
+    together = losses(slice(None))
+    np.testing.assert_allclose(together, 1e30 * (classes - 1) * np.exp(-115), rtol=1e-6)
+    np.testing.assert_array_equal(together, np.concatenate([losses(slice(i, i + 1)) for i in range(40)]))
+
+
+def test_the_sign_of_a_nan_of_one_hot_rows(tier):
+    """0 times an infinite mass, which has the sign that the processor gives it."""
+    with np.errstate(all="ignore"):
+        losses = xent.cross_entropy(
+            np.zeros((2, 1), np.float32), np.full((2, 1), 1e298), class_weight=np.full(1, 1e30), reduction="none"
+        )
+    assert losses.tobytes() == np.full(2, np.nan, np.float32).tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
