@@ -49,7 +49,7 @@ def measure(operation: str, shape: Shape, dtype: np.dtype[Any], libraries: list[
         if not problem:
             jobs[library.name] = job
     busy = {library.name for library in libraries if library.busy}
-    timings = _rounds(jobs, busy, logits, seconds)
+    timings = rounds(jobs, busy, logits, seconds)
     copies = timings.pop("copy")
     for record in records:
         if record["correct"]:
@@ -64,7 +64,7 @@ def measure(operation: str, shape: Shape, dtype: np.dtype[Any], libraries: list[
     return records
 
 
-def _rounds(jobs: dict[str, Job], busy: set[str], logits: NDArray[Any], seconds: float) -> dict[str, list[float]]:
+def rounds(jobs: dict[str, Job], busy: set[str], logits: NDArray[Any], seconds: float) -> dict[str, list[float]]:
     """Seconds per call of each job and of "copy", all in turn within a round, in a new order each round."""
     target = np.empty_like(logits)
     turns = {"copy": Job(lambda: np.copyto(target, logits), lambda value: ()), **jobs}
