@@ -165,12 +165,18 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
     }
     NAME(wide_lanes) masses, all_gaps;
     NAME(no_numbers)(&masses), NAME(no_numbers)(&all_gaps);
-    const REAL *given = sum.min > -INFINITY ? NAME(given_targets)(t) : NULL;
-    REAL few[L];
+    const REAL *given = NAME(given_targets)(t);
+    REAL few[L], least = (REAL)sum.min;
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         const double *t_hi = t->hi, *t_lo = t->lo;
+        if (classes > XENT_BLOCK) { /* the sum of several blocks does not know of those that are -inf throughout */
+            REAL most, here;
+            NAME(extremes)(x, n, &most, &here);
+            least = here < least ? here : least;
+        }
+        if (least == -REAL_INF) given = NULL;
         if (!given) NAME(targets_at)(t, start, n);
         if (given && whole)
             NAME(add_gaps_given)(x, given + start, whole, sum.max, &masses, &all_gaps);
@@ -189,7 +195,7 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
 
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
     const NAME(soft_factors) f = NAME(soft_factors_of)(factor, v.total, mass, zeta, *lse);
-    const int deep = sum.far || sum.min < v.floor;
+    const int deep = sum.far || (double)least < v.floor;
     if (deep) given = NULL;
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
