@@ -1,7 +1,8 @@
 """How `xent bench` times one operation on one batch in several libraries: checked first, then in turns.
 
 OpenMP's threads (PyTorch, scikit-learn) wait busily for some milliseconds after a call, and would take a core from
-whoever comes next: after a turn of such a library all rest for `REST`, in which they fall asleep. Every turn begins
+whoever comes next: after a turn of such a library all rest for `REST`, in which they fall asleep, but this thread does
+not: a processor that has slept is slow for some 10 ms, and takes up to twice as long with two threads. Every turn begins
 with untimed calls for `WARM`, so that nobody pays for a core or for threads of its own that have slept; then as many
 calls as take `TIMED_AT_LEAST` are timed together.
 """
@@ -80,8 +81,15 @@ def rounds(jobs: dict[str, Job], busy: set[str], logits: NDArray[Any], seconds: 
         for name in order:
             times[name].append(_timed(turns[name], repeats[name]))
             if name in busy:
-                time.sleep(REST)
+                rest()
     return times
+
+
+def rest() -> None:
+    """Let the threads of others fall asleep; awake, for the sake of the processor's clock."""
+    end = time.perf_counter() + REST
+    while time.perf_counter() < end:
+        pass
 
 
 def _timed(job: Job, repeats: int) -> float:
