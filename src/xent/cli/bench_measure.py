@@ -2,9 +2,9 @@
 
 OpenMP's threads (PyTorch, scikit-learn) wait busily for some milliseconds after a call, and would take a core from
 whoever comes next: after a turn of such a library all rest for `REST`, in which they fall asleep, but this thread does
-not: a processor that has slept is slow for some 10 ms, and takes up to twice as long with two threads. Every turn begins
-with untimed calls for `WARM`, so that nobody pays for a core or for threads of its own that have slept; then as many
-calls as take `TIMED_AT_LEAST` are timed together.
+not: a processor that has slept is slow for some 10 ms, and takes up to twice as long with two threads. Every turn
+begins with untimed calls for `WARM`, so that nobody pays for a core or for threads of its own that have slept; then as
+many calls as take `TIMED_AT_LEAST` are timed together.
 """
 
 from __future__ import annotations
