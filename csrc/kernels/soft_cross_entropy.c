@@ -196,12 +196,13 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
     const NAME(soft_factors) f = NAME(soft_factors_of)(factor, v.total, mass, zeta, *lse);
     const int deep = sum.far || (double)least < v.floor;
+    const int at_hand = !given && classes <= XENT_SMALL_BLOCK; /* the targets, still */
     if (deep) given = NULL;
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         const double *t_hi = t->hi, *t_lo = t->lo;
-        if (!given) NAME(targets_at)(t, start, n);
+        if (!given && !at_hand) NAME(targets_at)(t, start, n);
         if (given && whole)
             NAME(soft_grads_given)(x, given + start, whole, &v, &f, w->terms);
         else if (whole)
