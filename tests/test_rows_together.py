@@ -119,6 +119,20 @@ def test_the_mean_of_any_layout(classes, dtype, tier):
         same(mean, xent.cross_entropy_with_grad(z, targets))
 
 
+def test_the_mean_where_the_order_shows(tier):
+    """Targets whose sum is near a tie of two doubles, so that the divisor tells in which order they were added."""
+    rng = np.random.default_rng(0)
+    for classes in (3, 10, 45):
+        for _ in range(100):
+            q = rng.choice([0.0, 1.0, 2.0**53, 2.0**-53, 2.0**-54], (7, classes), p=[0.2, 0.2, 0.2, 0.2, 0.2])
+            z = rng.standard_normal(q.shape)
+            gaps = np.zeros((7, classes + 3))
+            gaps[:, 2:-1] = q
+            mean = xent.cross_entropy(z, q)
+            for targets in (np.asfortranarray(q), gaps[:, 2:-1], q.astype(q.dtype.newbyteorder())):
+                assert xent.cross_entropy(z, targets).tobytes() == mean.tobytes()
+
+
 @pytest.mark.parametrize("kind", [np.bool_, np.int8, np.int64, np.float64])
 @pytest.mark.parametrize("classes", [1, 3, 40, 1024, 1500])
 def test_sigmoid_targets_of_any_type(classes, kind, tier):

@@ -25,7 +25,7 @@ XENT_INLINE void NAME(counted)(REAL z, double target, double pos_weight, double 
     *grad = !counts ? 0 : is_nan ? (REAL)NAN : (REAL)slope;
 }
 
-/* What goes in and comes out for some rows, or for a piece of one; up to whole groups of lanes, numbers without weight. */
+/* What goes in and comes out for some rows, or for a piece of one; up to whole groups of lanes numbers whose loss is left out. */
 typedef struct {
     REAL z[XENT_SMALL_BLOCK], grads[XENT_SMALL_BLOCK];
     double targets[XENT_SMALL_BLOCK], positive[XENT_SMALL_BLOCK], weights[XENT_SMALL_BLOCK], losses[XENT_SMALL_BLOCK];
