@@ -9,7 +9,8 @@
 #include "squares.h"
 
 /* sums[i step] = the sum of the squares of row i, 0 < n <= XENT_DENSE_COLUMNS numbers. */
-void KERNEL(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums, ptrdiff_t step) {
+__attribute__((noinline)) void KERNEL(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride,
+                                                   double *sums, ptrdiff_t step) {
     enum { N = XENT_SQUARE_ROWS };
     ptrdiff_t r = step == 1 ? rows / N * N : 0;
     if (r) NAME(sums_of_rows)(x, r, n, stride, sums);
@@ -39,26 +40,40 @@ void KERNEL(row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t c
     }
 }
 
-XENT_NOINLINE void NAME(add_products)(double *restrict sums, const double *restrict dz, const double *restrict h,
-                                      double bias, ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; i++) sums[i] += dz[i] * (h[i] + bias);
-}
-XENT_NOINLINE void NAME(roots)(REAL *restrict norms, const double *restrict sums, ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const double norm = sqrt(sums[i]);
-        norms[i] = norm < REAL_MIN ? (REAL)0 : (REAL)norm;
-    }
+/* *to = dz[i] (h[i] + bias) of four rows */
+XENT_INLINE void NAME(add_products)(const double *dz, const double *h, double bias, four_f64 *to) {
+    four_f64 z, x;
+    memcpy(&z, dz, sizeof z), memcpy(&x, h, sizeof x);
+    *to += z * (x + bias);
 }
 
-/* norms[i] = sqrt(sum over l of squares[0][l][i] (squares[1][l][i] + biases[l])) */
+/* norms[i] = sqrt(sum over l of dz[l rows + i] (h[l rows + i] + biases[l])) of four rows, below the smallest normal number
+ * 0. Vectors, as in squares_f32.h: of loops over four numbers gcc 12 makes scalar code here. */
+XENT_INLINE void NAME(four_norms)(const double *dz, const double *h, const double *biases, REAL *norms,
+                                  ptrdiff_t layers, ptrdiff_t rows) {
+    four_f64 before = {0}, sum;
+    double roots[4];
+    for (ptrdiff_t l = 0; l < layers - 1; l++, dz += rows, h += rows) NAME(add_products)(dz, h, biases[l], &before);
+    sum = before; /* the last one apart: the variable of the loop stays in a register */
+    NAME(add_products)(dz, h, biases[layers - 1], &sum);
+    memcpy(roots, &sum, sizeof roots);
+    for (int i = 0; i < 4; i++) roots[i] = sqrt(roots[i]);
+    four_f64 root;
+    memcpy(&root, roots, sizeof root);
+    root = (four_f64)((four_u64)root & ~(four_u64)(root < REAL_MIN));
+    memcpy(roots, &root, sizeof roots);
+    for (int i = 0; i < 4; i++) norms[i] = (REAL)roots[i];
+}
+
 void KERNEL(network_norms)(const double *squares, const double *biases, void *norms, ptrdiff_t layers, ptrdiff_t rows) {
-    enum { AT_ONCE = 32 };
-    for (ptrdiff_t r = 0; r < rows; r += AT_ONCE, squares += AT_ONCE) {
-        const ptrdiff_t n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
-        double sums[AT_ONCE] = {0};
-        for (ptrdiff_t l = 0; l < layers; l++)
-            NAME(add_products)(sums, squares + l * rows, squares + (layers + l) * rows, biases[l], n);
-        NAME(roots)((REAL *)norms + r, sums, n);
+    const double *h = squares + layers * rows;
+    REAL *to = norms;
+    ptrdiff_t r = 0;
+    for (; r + 4 <= rows; r += 4) NAME(four_norms)(squares + r, h + r, biases, to + r, layers, rows);
+    for (; r < rows; r++) {
+        double sum = 0.0;
+        for (ptrdiff_t l = 0; l < layers; l++) sum += squares[l * rows + r] * (h[l * rows + r] + biases[l]);
+        to[r] = sqrt(sum) < REAL_MIN ? (REAL)0 : (REAL)sqrt(sum);
     }
 }
 #endif

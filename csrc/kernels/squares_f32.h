@@ -34,8 +34,10 @@ XENT_INLINE uint64_t above_floor(double sum) {
 /* s += the squares of the 8 numbers at x; of those that count, where keep is all ones. Vectors are passed by address:
  * how they are passed by value depends on the tier. */
 XENT_INLINE void add_eight(const float *x, eight_f32 *s) {
+    eight_f32 loaded;
     float v[8], sum[8];
-    memcpy(v, x, sizeof v), memcpy(sum, s, sizeof sum);
+    memcpy(&loaded, x, sizeof loaded);
+    memcpy(v, &loaded, sizeof v), memcpy(sum, s, sizeof sum);
     for (int l = 0; l < 8; l++) sum[l] = fmaf(v[l], v[l], sum[l]);
     memcpy(s, sum, sizeof sum);
 }
@@ -49,20 +51,20 @@ XENT_INLINE void add_kept_of_eight(const float *x, const uint32_t *keep, eight_f
     add_eight(kept, s);
 }
 
-/* Of `rows` rows, 16 at a time; the last few in `sums` up to a multiple of 16. Rows from `direct` on are at `copies`,
- * XENT_SQUARE_LANES apart. */
+/* Of `rows` rows, 16 at a time (of short ones 4); the last few in `sums` up to a multiple of that. */
 typedef struct {
-    const float *x, *copies;
-    ptrdiff_t rows, direct, n, stride;
+    const float *x;
+    ptrdiff_t rows, n, stride;
     const uint32_t *keep;
     double *sums;
 } square_rows;
 
-/* Row i, or the last if there are fewer. */
-XENT_INLINE const float *square_row(const square_rows *a, ptrdiff_t i) {
-    i = i < a->rows ? i : a->rows - 1;
-    if (i >= a->direct) return a->copies + (i - a->direct) * XENT_SQUARE_LANES;
-    return a->x + i * a->stride;
+XENT_INLINE void widen_four(const four_f32 *v, four_f64 *to) {
+    float narrow[4];
+    double wide[4];
+    memcpy(narrow, v, sizeof narrow);
+    for (int l = 0; l < 4; l++) wide[l] = (double)narrow[l];
+    memcpy(to, wide, sizeof wide);
 }
 
 /* sums[i] = (q[i][0] + q[i][1]) + (q[i][2] + q[i][3]), the last or all in double */
@@ -74,12 +76,15 @@ XENT_INLINE void add_quads(const four_f32 *q, const int doubles, double *sums, f
     for (int i = 0; i < 4; i++)
         for (int l = 0; l < 4; l++) c[l][i] = q[i][l];
 #endif
-    four_f64 sum;
-    if (doubles)
-        sum = (__builtin_convertvector(c[0], four_f64) + __builtin_convertvector(c[1], four_f64)) +
-              (__builtin_convertvector(c[2], four_f64) + __builtin_convertvector(c[3], four_f64));
-    else
-        sum = __builtin_convertvector(c[0] + c[1], four_f64) + __builtin_convertvector(c[2] + c[3], four_f64);
+    four_f64 sum, w[4];
+    if (doubles) {
+        for (int i = 0; i < 4; i++) widen_four(&c[i], &w[i]);
+        sum = (w[0] + w[1]) + (w[2] + w[3]);
+    } else {
+        c[0] += c[1], c[2] += c[3];
+        widen_four(&c[0], &w[0]), widen_four(&c[2], &w[2]);
+        sum = w[0] + w[2];
+    }
     memcpy(sums, &sum, sizeof sum);
     four_u64 bits;
     memcpy(&bits, &sum, sizeof bits);
@@ -94,12 +99,12 @@ XENT_INLINE void quarter_lanes(const eight_f32 lanes[2], four_f32 *to) {
     *to += high;
 }
 
-/* Rows of at most 64, four at a time; returns all above_floor(sums[i]), or-ed. One loop for any number of vectors: a body
- * for each was no faster, and is not in the cache when a small network's step comes to it. The rows of the loop are
- * written out: of arrays of them gcc 12 makes code that is twice as slow. */
+/* Rows of at most 64, a multiple of four of them; returns all above_floor(sums[i]), or-ed. One loop for any number of
+ * vectors: a body for each was no faster, and is not in the cache when a small network's step comes to it. The rows of the
+ * loop are written out: of arrays of them gcc 12 makes code that is twice as slow. */
 #define FOUR(ROW) ROW(0) ROW(1) ROW(2) ROW(3)
-#define ROW_BEGINS(i)                                                    \
-    const float *p##i = whole ? x + (i)*stride : square_row(a, r + (i)); \
+#define ROW_BEGINS(i)                   \
+    const float *p##i = x + (i)*stride; \
     eight_f32 s##i[2] = {(eight_f32){0} + SQUARE_FLOOR, (eight_f32){0} + SQUARE_FLOOR};
 #define ROW_ADDS(i) add_eight(p##i + c, &s##i[0]), add_eight(p##i + c + HALF, &s##i[1]);
 #define ROW_ENDS(i)                                                                                               \
@@ -107,22 +112,43 @@ XENT_INLINE void quarter_lanes(const eight_f32 lanes[2], four_f32 *to) {
     quarter_lanes(s##i, &q[i]);
 XENT_NOINLINE uint64_t short_rows(const square_rows *a) {
     enum { V = XENT_SQUARE_LANES, HALF = V / 2, N = 4 };
-    const ptrdiff_t rows = a->rows, n = a->n, stride = a->stride;
-    const ptrdiff_t before_last = (n - 1) / V * V, last = n < V ? 0 : n - V;
+    const ptrdiff_t n = a->n, stride = a->stride, before_last = (n - 1) / V * V, last = n < V ? 0 : n - V;
     const uint32_t *keep = a->keep;
     const float *x = a->x;
+    double *sums = a->sums;
     four_u64 most = {0};
-    for (ptrdiff_t r = 0; r < rows; r += N, x += N * stride) {
-        const int whole = r + N <= a->direct;
+    for (ptrdiff_t rows = a->rows; rows > 0; rows -= N, x += N * stride, sums += N) {
         four_f32 q[N];
         FOUR(ROW_BEGINS)
         for (ptrdiff_t c = 0; c < before_last; c += V) {
             FOUR(ROW_ADDS)
         }
         FOUR(ROW_ENDS)
-        add_quads(q, n > 2 * V, a->sums + r, &most);
+        add_quads(q, n > 2 * V, sums, &most);
     }
     return most[0] | most[1] | most[2] | most[3];
+}
+
+/* The same of any number of rows. The last few, and those of which a vector would end behind the rows, are copied. */
+XENT_INLINE uint64_t any_short_rows(const square_rows *a) {
+    enum { V = XENT_SQUARE_LANES, N = 4 };
+    const ptrdiff_t over = a->n < V ? (V - a->n + a->stride - 1) / a->stride : 0;
+    square_rows direct = *a, copied = *a;
+    direct.rows = a->rows < over ? 0 : (a->rows - over) / N * N;
+    const uint64_t most = short_rows(&direct);
+    const ptrdiff_t rest = a->rows - direct.rows, width = a->n < V ? V : a->n;
+    if (!rest) return most;
+    float copies[(V + N) * V > N * XENT_SQUARE_STEP ? (V + N) * V : N * XENT_SQUARE_STEP];
+    const float *from = a->x + direct.rows * a->stride;
+    copied.x = copies, copied.sums += direct.rows;
+    copied.rows = (rest + N - 1) / N * N, copied.stride = a->stride < width ? a->stride : width;
+    memset(copies, 0, (size_t)((copied.rows - 1) * copied.stride + width) * sizeof *copies);
+    if (copied.stride == a->stride)
+        memcpy(copies, from, (size_t)((rest - 1) * a->stride + a->n) * sizeof *copies);
+    else
+        for (ptrdiff_t r = 0; r < rest; r++)
+            memcpy(copies + r * copied.stride, from + r * a->stride, (size_t)a->n * sizeof *copies);
+    return most | short_rows(&copied);
 }
 
 #include "squares_long.h"
@@ -133,17 +159,8 @@ XENT_INLINE uint64_t quick_sums(const float *x, ptrdiff_t rows, ptrdiff_t n, ptr
     static uint64_t (*const LONG[])(const square_rows *) = {long_rows_1, long_rows_2, long_rows_3, long_rows_4};
     static const uint32_t KEEP[3 * V] = {[V] = ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u,
                                          ~0u,       ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
-    square_rows a = {.x = x, .rows = rows, .direct = rows, .n = n, .stride = stride, .sums = sums};
-    float copies[V * V];
-    if (n < V) { /* where a vector would end behind the rows, a copy */
-        const ptrdiff_t over = (V - n + stride - 1) / stride;
-        a.direct = rows < over ? 0 : rows - over;
-        a.copies = copies;
-        memset(copies, 0, (size_t)((rows - a.direct) * V) * sizeof *copies);
-        for (ptrdiff_t r = a.direct; r < rows; r++)
-            memcpy(copies + (r - a.direct) * V, x + r * stride, (size_t)n * sizeof *copies);
-    }
-    a.keep = n < V ? KEEP + 2 * V - n : KEEP + 1 + (n - 1) % V;
-    return n > XENT_SQUARE_STEP ? LONG[(n - 1) / V % 4](&a) : short_rows(&a);
+    const uint32_t *keep = n < V ? KEEP + 2 * V - n : KEEP + 1 + (n - 1) % V;
+    const square_rows a = {.x = x, .rows = rows, .n = n, .stride = stride, .keep = keep, .sums = sums};
+    return n > XENT_SQUARE_STEP ? LONG[(n - 1) / V % 4](&a) : any_short_rows(&a);
 }
 #endif

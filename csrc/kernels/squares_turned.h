@@ -14,14 +14,17 @@ typedef double two_f64 __attribute__((vector_size(16)));
 #endif
 #endif
 #ifdef XENT_SHUFFLES
-/* `to` may be v. */
+/* `to` may be v. The second step moves pairs: what gcc 12 does with them next leaves these shuffles as they are. */
 XENT_INLINE void turn_f32(const four_f32 v[4], four_f32 to[4]) {
     const four_f32 a = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5),
                    b = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
     const four_f32 c = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5),
                    d = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
-    to[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5), to[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-    to[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5), to[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+    const two_f64 first = (two_f64)a, second = (two_f64)b, third = (two_f64)c, fourth = (two_f64)d;
+    to[0] = (four_f32)__builtin_shufflevector(first, third, 0, 2);
+    to[1] = (four_f32)__builtin_shufflevector(first, third, 1, 3);
+    to[2] = (four_f32)__builtin_shufflevector(second, fourth, 0, 2);
+    to[3] = (four_f32)__builtin_shufflevector(second, fourth, 1, 3);
 }
 XENT_INLINE void turn_f64(const two_f64 v[2], two_f64 to[2]) {
     const two_f64 first = __builtin_shufflevector(v[0], v[1], 0, 2), second = __builtin_shufflevector(v[0], v[1], 1, 3);
