@@ -84,7 +84,7 @@ static inline void NAME(put_waiting)(NAME(sweeper) * w) {
 }
 
 /* The second sweep over n logits, and the scaling of as many that wait. */
-static inline void NAME(flow_sweep)(NAME(sweeper) * w, look_ahead look, const REAL *x, ptrdiff_t n, REAL *e,
+static inline void NAME(flow_sweep)(NAME(sweeper) * w, const look_ahead *look, const REAL *x, ptrdiff_t n, REAL *e,
                                     const NAME(reduction) * by, NAME(lanes) * lanes, NAME(waiting_row) * k) {
     if (!k->waits || by->clamp) {
         if (k->waits) NAME(put_rest)(w, k, k->first);
@@ -140,15 +140,16 @@ static inline void NAME(flow_sums)(NAME(sweeper) * w, int rows) {
         if (sizeof(REAL) == 4) e += NAME(PER_LINE) - NAME(before_half)(x); /* lines begin where groups do */
         const NAME(reduction) *its = &by[last];
         rowsum *sum = &sums[last];
+        const look_ahead look = NAME(ahead_of)(w, r - 1, x, 0);
         if (sweeps[last] && !sum->far) {
             NAME(flow_sweep)
-            (w, NAME(ahead_of)(w, r - 1, x, 0), x, classes, e, its, lanes, &w->waiting[w->turn % 2]);
+            (w, &look, x, classes, e, its, lanes, &w->waiting[w->turn % 2]);
             NAME(close_block)
             (NAME(lanes_sum_apart)(lanes, sigma), NAME(exp_wide)(its->max, -sum->scale),
              NAME(added)(its->max, its->rounder), its, x, e, classes, sum);
         } else {
             NAME(put_waiting)(w);
-            NAME(block_sum)(x, classes, e, w->room, w->shifted, lanes, &unknown, NAME(ahead_of)(w, r - 1, x, 0), sum);
+            NAME(block_sum)(x, classes, e, w->room, w->shifted, lanes, &unknown, &look, sum);
         }
         put_sum(&w->batch, r - 1, sum);
         NAME(let_flow)(w, r - 1, sum, e);

@@ -68,7 +68,7 @@ static inline void NAME(put_blocks)(NAME(sweeper) * w) {
 
 /* Block b of a row, n logits at x, summed; the same one of the row that waits scaled meanwhile. */
 static inline void NAME(flow_block)(NAME(sweeper) * w, ptrdiff_t b, const REAL *x, ptrdiff_t n,
-                                    const coming_logits *found, look_ahead look, rowsum *out) {
+                                    const coming_logits *found, const look_ahead *look, rowsum *out) {
     REAL *e = NAME(long_terms_of)(w, b, x);
     NAME(waiting_row) block = NAME(waiting_block)(w, b);
     NAME(lanes) *lanes = &w->lanes[0];

@@ -17,9 +17,9 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
         const coming_logits found = coming;
         coming = NAME(behind)(w, x, n, classes - start - n), look.coming = &coming;
         if (w->by_long_flow)
-            NAME(flow_block)(w, b, x, n, &found, look, &block);
+            NAME(flow_block)(w, b, x, n, &found, &look, &block);
         else
-            NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &found, look, &block);
+            NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &found, &look, &block);
         if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
         if (out_row && classes > XENT_BLOCK)
             *NAME(scale_of_block)(w, b, r) = (block_scale){block.max, block.scale, block.far};
@@ -47,10 +47,10 @@ static inline void NAME(sweep_row)(NAME(sweeper) * w, int r, coming_logits *comi
     look_ahead look = NAME(ahead_of)(w, r, x, 0);
     look.coming = coming;
     if (sum->far) {
-        NAME(block_sum)(x, classes, e, w->room, w->shifted, &w->lanes[r], &found, look, sum);
+        NAME(block_sum)(x, classes, e, w->room, w->shifted, &w->lanes[r], &found, &look, sum);
         return;
     }
-    NAME(block_sweep)(x, classes, e, w->room, by, &w->lanes[r], look);
+    NAME(block_sweep)(x, classes, e, w->room, by, &w->lanes[r], &look);
     w->by_max[r] = by->max, w->by_rounder[r] = by->rounder, w->by_floor[r] = by->floor;
 }
 

@@ -105,11 +105,11 @@ static inline int NAME(block_start)(const REAL *x, ptrdiff_t n, REAL *e, headroo
 
 /* The second sweep: x (n) -> lanes, terms to e (NULL: nowhere; x: in place). */
 static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, const NAME(reduction) * by,
-                                     NAME(lanes) * lanes, look_ahead look) {
+                                     NAME(lanes) * lanes, const look_ahead *look) {
     const REAL sigma = NAME(sigma)(room.guard);
-    xent_lines *left = look.left;
+    xent_lines *left = look->left;
     const ptrdiff_t turns = n / (LINES_AT_ONCE * XENT_LANES), whole = left ? left->n / LINES_AT_ONCE : 0;
-    if (turns && whole && look.packed && (!e || e == x) && !by->clamp) {
+    if (turns && whole && look->packed && (!e || e == x) && !by->clamp) {
         const NAME(scaling) these = {.terms = (const REAL *)(const void *)left->from,
                                      .to = (REAL *)(void *)left->to,
                                      .n = (turns < whole ? turns : whole) * LINES_AT_ONCE};
@@ -118,13 +118,13 @@ static inline void NAME(block_sweep)(const REAL *x, ptrdiff_t n, REAL *e, headro
         else NAME(sweep_sum_and_store_lines)(x, NULL, n, by->rounder, sigma, by->floor, lanes, look, &these);
         left->from += these.n * XENT_LINE, left->to += these.n * XENT_LINE, left->n -= these.n;
     } else if (!e)
-        (by->clamp     ? NAME(sweep_sum_clamped)
-         : look.packed ? NAME(sweep_packed)
-                       : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes, look, NULL);
+        (by->clamp      ? NAME(sweep_sum_clamped)
+         : look->packed ? NAME(sweep_packed)
+                        : NAME(sweep_sum))(x, NULL, n, by->rounder, sigma, by->floor, lanes, look, NULL);
     else if (e == x)
-        (by->clamp     ? NAME(sweep_in_place_clamped)
-         : look.packed ? NAME(sweep_packed_in_place)
-                       : NAME(sweep_in_place))(NULL, e, n, by->rounder, sigma, by->floor, lanes, look, NULL);
+        (by->clamp      ? NAME(sweep_in_place_clamped)
+         : look->packed ? NAME(sweep_packed_in_place)
+                        : NAME(sweep_in_place))(NULL, e, n, by->rounder, sigma, by->floor, lanes, look, NULL);
     else
         (by->clamp ? NAME(sweep_store_clamped) : NAME(sweep_store))(x, e, n, by->rounder, sigma, by->floor, lanes, look,
                                                                     NULL);
@@ -189,7 +189,8 @@ XENT_INLINE void NAME(close_block)(wide sum, wide top, wide added, const NAME(re
 
 /* A whole block at once, whose extremes may be known; `shifted` has room for a far one's x - max. */
 static inline void NAME(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, REAL *shifted,
-                                   NAME(lanes) * lanes, const coming_logits *found, look_ahead look, rowsum *out) {
+                                   NAME(lanes) * lanes, const coming_logits *found, const look_ahead *look,
+                                   rowsum *out) {
     NAME(reduction) by;
     if (!NAME(block_start)(x, n, e, room, found, &by, out)) return;
     if (out->far) {

@@ -34,8 +34,7 @@ XENT_NOINLINE void NAME(scale_twice)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo,
 XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
     *hi = (REAL)d.hi;
     double rest = (d.hi - (double)*hi) + d.lo;
-    *lo = fabs(rest) < 0x1p-70 * fabs(d.hi) || (sizeof(REAL) == 4 && fabs(rest) < 0x1p-40 * fabs(d.hi)) ? (REAL)0
-                                                                                                        : (REAL)rest;
+    *lo = fabs(rest) < (sizeof(REAL) == 4 ? 0x1p-40 : 0x1p-70) * fabs(d.hi) ? (REAL)0 : (REAL)rest;
 }
 
 /* Whether no product of the terms of a row, stored in this scale, with d can come near the smallest normal number, with

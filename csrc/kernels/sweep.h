@@ -263,10 +263,10 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
 
 #define SWEEP(NAME_, MODE, CLAMP, SCALE)                                                                         \
     XENT_NOINLINE void NAME(NAME_)(const REAL *x, REAL *e, ptrdiff_t n, REAL rounder, REAL sigma, REAL floor,    \
-                                   NAME(lanes) * out, look_ahead look, const NAME(scaling) * s) {                \
+                                   NAME(lanes) * out, const look_ahead *look, const NAME(scaling) * s) {         \
         NAME(sweep)                                                                                              \
         (x, e, n, rounder, sigma, floor, MODE, CLAMP, out, SCALE, SCALE ? s->terms : NULL, SCALE ? s->to : NULL, \
-         SCALE ? s->hi : 0, SCALE ? s->lo : 0, SCALE ? s->n : 0, look);                                          \
+         SCALE ? s->hi : 0, SCALE ? s->lo : 0, SCALE ? s->n : 0, *look);                                         \
     }
 SWEEP(sweep_sum, SUM_ONLY, 0, 0)
 SWEEP(sweep_sum_clamped, SUM_ONLY, 1, 0)

@@ -77,7 +77,7 @@ void KERNEL(block_sums)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t la
             look_ahead look = NAME(ahead_of)(&w, 0, x, start);
             coming = NAME(behind)(&w, x, n, left - n), look.coming = &coming;
             rowsum block;
-            NAME(block_sum)(x, n, NULL, w.room, w.shifted, &w.lanes[0], &found, look, &block);
+            NAME(block_sum)(x, n, NULL, w.room, w.shifted, &w.lanes[0], &found, &look, &block);
             memcpy((char *)a->row_out + (b * a->layout->rows + row) * XENT_SUM_BYTES, &block, sizeof block);
         }
     }
