@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import subprocess
@@ -22,17 +23,34 @@ from xent.cli._data import load_digits
 TINY_BENCH = ["bench", "--quick", "--shapes", "32x10,5x7", "--peers", "numpy"]
 
 
+ALL_CASES, JUDGE = cases.cases, accuracy.judge
+
+
+@functools.cache
+def few_cases(dtype: np.dtype[Any], seed: int, full: bool) -> tuple[cases.Case, ...]:
+    """A handful of verify's cases."""
+    some: list[cases.Case] = []
+    for kind, group in itertools.groupby(ALL_CASES(dtype, seed, full), lambda case: case.kind):
+        small = (case for case in group if case.logits.size < 500)
+        some += itertools.islice(small, 20 if kind == "softmax" else 5)
+    return tuple(some)
+
+
+JUDGED: dict[int, accuracy.Judged] = {}  # by the identity of a case that few_cases keeps
+
+
 @pytest.fixture
 def few_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let verify look at a handful of its inputs, to be fast."""
-    all_cases, all_inputs = cases.cases, bits.inputs
+    """Let verify look at a handful of its inputs, and find their truth once, to be fast."""
+    all_inputs = bits.inputs
 
-    def some(dtype: np.dtype[Any], seed: int, full: bool) -> Iterator[cases.Case]:
-        for kind, group in itertools.groupby(all_cases(dtype, seed, full), lambda case: case.kind):
-            small = (case for case in group if case.logits.size < 500)
-            yield from itertools.islice(small, 20 if kind == "softmax" else 5)
+    def judge(case: cases.Case) -> accuracy.Judged:
+        if id(case) not in JUDGED:
+            JUDGED[id(case)] = JUDGE(case)
+        return JUDGED[id(case)]
 
-    monkeypatch.setattr(cases, "cases", some)
+    monkeypatch.setattr(cases, "cases", few_cases)
+    monkeypatch.setattr(accuracy, "judge", judge)
     monkeypatch.setattr(bits, "inputs", lambda *args: all_inputs(*args)[:4])
 
 
