@@ -51,14 +51,6 @@ XENT_INLINE void add_kept_of_eight(const float *x, const uint32_t *keep, eight_f
     add_eight(kept, s);
 }
 
-/* Of `rows` rows, 16 at a time (of short ones 4); the last few in `sums` up to a multiple of that. */
-typedef struct {
-    const float *x;
-    ptrdiff_t rows, n, stride;
-    const uint32_t *keep;
-    double *sums;
-} square_rows;
-
 XENT_INLINE void widen_four(const four_f32 *v, four_f64 *to) {
     float narrow[4];
     double wide[4];
@@ -110,14 +102,12 @@ XENT_INLINE void quarter_lanes(const eight_f32 lanes[2], four_f32 *to) {
 #define ROW_ENDS(i)                                                                                               \
     add_kept_of_eight(p##i + last, keep, &s##i[0]), add_kept_of_eight(p##i + last + HALF, keep + HALF, &s##i[1]); \
     quarter_lanes(s##i, &q[i]);
-XENT_NOINLINE uint64_t short_rows(const square_rows *a) {
+XENT_NOINLINE uint64_t short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const uint32_t *keep,
+                                  double *sums) {
     enum { V = XENT_SQUARE_LANES, HALF = V / 2, N = 4 };
-    const ptrdiff_t n = a->n, stride = a->stride, before_last = (n - 1) / V * V, last = n < V ? 0 : n - V;
-    const uint32_t *keep = a->keep;
-    const float *x = a->x;
-    double *sums = a->sums;
+    const ptrdiff_t before_last = (n - 1) / V * V, last = n < V ? 0 : n - V;
     four_u64 most = {0};
-    for (ptrdiff_t rows = a->rows; rows > 0; rows -= N, x += N * stride, sums += N) {
+    for (; rows > 0; rows -= N, x += N * stride, sums += N) {
         four_f32 q[N];
         FOUR(ROW_BEGINS)
         for (ptrdiff_t c = 0; c < before_last; c += V) {
@@ -129,26 +119,29 @@ XENT_NOINLINE uint64_t short_rows(const square_rows *a) {
     return most[0] | most[1] | most[2] | most[3];
 }
 
-/* The same of any number of rows. The last few, and those of which a vector would end behind the rows, are copied. */
-XENT_INLINE uint64_t any_short_rows(const square_rows *a) {
+/* The same of the last few rows, fewer than four or with a vector that would end behind them: of a copy of theirs. */
+XENT_NOINLINE uint64_t last_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride,
+                                       const uint32_t *keep, double *sums) {
     enum { V = XENT_SQUARE_LANES, N = 4 };
-    const ptrdiff_t over = a->n < V ? (V - a->n + a->stride - 1) / a->stride : 0;
-    square_rows direct = *a, copied = *a;
-    direct.rows = a->rows < over ? 0 : (a->rows - over) / N * N;
-    const uint64_t most = short_rows(&direct);
-    const ptrdiff_t rest = a->rows - direct.rows, width = a->n < V ? V : a->n;
-    if (!rest) return most;
     float copies[(V + N) * V > N * XENT_SQUARE_STEP ? (V + N) * V : N * XENT_SQUARE_STEP];
-    const float *from = a->x + direct.rows * a->stride;
-    copied.x = copies, copied.sums += direct.rows;
-    copied.rows = (rest + N - 1) / N * N, copied.stride = a->stride < width ? a->stride : width;
-    memset(copies, 0, (size_t)((copied.rows - 1) * copied.stride + width) * sizeof *copies);
-    if (copied.stride == a->stride)
-        memcpy(copies, from, (size_t)((rest - 1) * a->stride + a->n) * sizeof *copies);
+    const ptrdiff_t width = n < V ? V : n, step = stride < width ? stride : width, whole = (rows + N - 1) / N * N;
+    memset(copies, 0, (size_t)((whole - 1) * step + width) * sizeof *copies);
+    if (step == stride)
+        memcpy(copies, x, (size_t)((rows - 1) * stride + n) * sizeof *copies);
     else
-        for (ptrdiff_t r = 0; r < rest; r++)
-            memcpy(copies + r * copied.stride, from + r * a->stride, (size_t)a->n * sizeof *copies);
-    return most | short_rows(&copied);
+        for (ptrdiff_t r = 0; r < rows; r++) memcpy(copies + r * step, x + r * stride, (size_t)n * sizeof *copies);
+    return short_rows(copies, whole, n, step, keep, sums);
+}
+
+/* The same of any number of rows. */
+XENT_INLINE uint64_t any_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const uint32_t *keep,
+                                    double *sums) {
+    enum { V = XENT_SQUARE_LANES, N = 4 };
+    const ptrdiff_t over = n < V ? (V - n + stride - 1) / stride : 0;
+    const ptrdiff_t direct = rows < over ? 0 : (rows - over) / N * N;
+    const uint64_t most = short_rows(x, direct, n, stride, keep, sums);
+    if (direct == rows) return most;
+    return most | last_short_rows(x + direct * stride, rows - direct, n, stride, keep, sums + direct);
 }
 
 #include "squares_long.h"
@@ -160,7 +153,8 @@ XENT_INLINE uint64_t quick_sums(const float *x, ptrdiff_t rows, ptrdiff_t n, ptr
     static const uint32_t KEEP[3 * V] = {[V] = ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u,
                                          ~0u,       ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
     const uint32_t *keep = n < V ? KEEP + 2 * V - n : KEEP + 1 + (n - 1) % V;
+    if (n <= XENT_SQUARE_STEP) return any_short_rows(x, rows, n, stride, keep, sums);
     const square_rows a = {.x = x, .rows = rows, .n = n, .stride = stride, .keep = keep, .sums = sums};
-    return n > XENT_SQUARE_STEP ? LONG[(n - 1) / V % 4](&a) : any_short_rows(&a);
+    return LONG[(n - 1) / V % 4](&a);
 }
 #endif

@@ -1,4 +1,12 @@
 /* Squares of float32 rows of more than 64 numbers: part of squares_f32.h, which says in what order they are added. */
+/* Of `rows` rows, 16 at a time; the last few in `sums` up to a multiple of that. */
+typedef struct {
+    const float *x;
+    ptrdiff_t rows, n, stride;
+    const uint32_t *keep;
+    double *sums;
+} square_rows;
+
 /* v where keep is all ones, 0 where it is 0 */
 XENT_INLINE float kept(const float *v, const uint32_t *keep, int l) {
     return from_word(word_of(v[l]) & keep[l]);
