@@ -31,7 +31,7 @@ LAYOUTS = {
     "every second class": (lambda c: (9, 2 * c), 1, lambda a: a[:, ::2]),
     "every third class": (lambda c: (9, 3 * c), 1, lambda a: a[:, ::3]),
     "classes backwards": (lambda c: (9, c), 1, lambda a: a[:, ::-1]),
-    "swapped axes": (lambda c: (2, c, 3, 34), 1, lambda a: a.transpose(0, 1, 3, 2)),
+    "swapped axes": (lambda c: (2, c, 3, 50), 1, lambda a: a.transpose(0, 1, 3, 2)),
     "misaligned": (lambda c: (11, c), 1, misaligned),
     "misaligned, axis 0": (lambda c: (c, 11), 0, misaligned),
     "one row for all": (lambda c: (1, c), 1, lambda a: np.broadcast_to(a, (5, a.shape[1]))),

@@ -69,7 +69,7 @@ void KERNEL(network_norms)(const double *squares, const double *biases, void *no
     const double *h = squares + layers * rows;
     REAL *to = norms;
     ptrdiff_t r = 0;
-    for (; r + 4 <= rows; r += 4) NAME(four_norms)(squares + r, h + r, biases, to + r, layers, rows);
+    for (; layers > 0 && r + 4 <= rows; r += 4) NAME(four_norms)(squares + r, h + r, biases, to + r, layers, rows);
     for (; r < rows; r++) {
         double sum = 0.0;
         for (ptrdiff_t l = 0; l < layers; l++) sum += squares[l * rows + r] * (h[l * rows + r] + biases[l]);

@@ -119,17 +119,18 @@ XENT_NOINLINE uint64_t short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, p
     return most[0] | most[1] | most[2] | most[3];
 }
 
-/* The same of the last few rows, fewer than four or with a vector that would end behind them: of a copy of theirs. */
+/* The same of the last few rows, fewer than four or with a vector that would end behind them: of a copy of theirs, and of
+ * ones behind it, so that a row that is not there has no sum to be looked at again. */
 XENT_NOINLINE uint64_t last_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride,
                                        const uint32_t *keep, double *sums) {
     enum { V = XENT_SQUARE_LANES, N = 4 };
     float copies[(V + N) * V > N * XENT_SQUARE_STEP ? (V + N) * V : N * XENT_SQUARE_STEP];
     const ptrdiff_t width = n < V ? V : n, step = stride < width ? stride : width, whole = (rows + N - 1) / N * N;
-    memset(copies, 0, (size_t)((whole - 1) * step + width) * sizeof *copies);
-    if (step == stride)
-        memcpy(copies, x, (size_t)((rows - 1) * stride + n) * sizeof *copies);
-    else
-        for (ptrdiff_t r = 0; r < rows; r++) memcpy(copies + r * step, x + r * stride, (size_t)n * sizeof *copies);
+    const ptrdiff_t end = (whole - 1) * step + width, joined = step == stride ? (rows - 1) * stride + n : 0;
+    for (ptrdiff_t i = joined; i < end; i++) copies[i] = 1.0f;
+    memcpy(copies, x, (size_t)joined * sizeof *copies);
+    for (ptrdiff_t r = 0; r < rows && !joined; r++)
+        memcpy(copies + r * step, x + r * stride, (size_t)n * sizeof *copies);
     return short_rows(copies, whole, n, step, keep, sums);
 }
 
