@@ -6,8 +6,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build_c() {
     local cc=$1 output=$2 program=$3
     shift 3
-    local target arch tiers flags objects=() jobs=() tier name job source
-    target=$($cc -dumpmachine)
+    local target arch tiers flags objects=() jobs=() tier name job source version own
+    target=$($cc -dumpmachine) version=$($cc -dumpversion)
     flags=$(sed -n 's/^set(kernel_flags \(.*\))$/\1/p' "$root/CMakeLists.txt")
     [[ $cc == *clang* ]] || flags+=$(sed -n 's|^ *list(APPEND kernel_flags \(-[^)]*\)).*$| \1|p' "$root/CMakeLists.txt")
     case $target in
@@ -21,10 +21,12 @@ build_c() {
     rm -rf "$output.objects"
     mkdir -p "$output.objects"
     while read -r -a tier; do
-        name=${tier[0]}
+        name=${tier[0]} own=
+        [[ $cc == *clang* ]] || ((${version%%.*} < 12)) ||
+            own=$(sed -n "s/^ *gcc_12_flags($name \(.*\))$/\1/p" "$root/CMakeLists.txt")
         for source in "$root"/csrc/kernels/*.c; do
             objects+=("$output.objects/$name-$(basename "$source" .c).o")
-            jobs+=("$cc ${common[*]} ${kernel[*]} -D XENT_TIER=$name ${tier[*]:1} $* -c $source -o ${objects[-1]}")
+            jobs+=("$cc ${common[*]} ${kernel[*]} -D XENT_TIER=$name ${tier[*]:1} $own $* -c $source -o ${objects[-1]}")
         done
     done <<<"$tiers"
     for source in "$root"/csrc/*.c "$program"; do
