@@ -40,7 +40,7 @@ void KERNEL(row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t c
     }
 }
 
-/* *to = dz[i] (h[i] + bias) of four rows */
+/* *to += dz[i] (h[i] + bias) of four rows */
 XENT_INLINE void NAME(add_products)(const double *dz, const double *h, double bias, four_f64 *to) {
     four_f64 z, x;
     memcpy(&z, dz, sizeof z), memcpy(&x, h, sizeof x);
