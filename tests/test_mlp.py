@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import xent
+from xent import _kernels
 from xent import reference as ref
 from xent._activations import NAMES
 
@@ -332,3 +333,23 @@ def test_no_samples(dtype):
 def test_no_classes():
     with pytest.raises(ValueError, match="no classes"):
         xent.mlp_with_grad(network([4, 5, 0]), *batch((2, 4), 1))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 5])
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 8, 11])
+def test_norms_are_those_of_a_row_alone(tier, dtype, rows, layers):
+    """Four rows at a time or one: the same bits; what is below the smallest normal number is 0, a NaN stays one."""
+    rng = np.random.default_rng(rows)
+    squares = rng.random((2, layers, rows)) * 10.0 ** rng.integers(-60, 30, (2, layers, rows))
+    squares[0, :, rows // 2] = np.finfo(dtype).tiny ** 2 / 1e6
+    squares[0, 0, -1] = np.nan if rows > 3 else 1.0
+    biases = rng.integers(0, 2, layers).astype(float)
+    x = rng.normal(size=(rows, 7)).astype(dtype)
+    norms, alone = np.empty(rows, dtype), np.empty(rows, dtype)
+    _kernels.NetworkNorms(squares.copy(), biases, norms, 7).run(x)
+    for r in range(rows):
+        own = np.ascontiguousarray(squares[:, :, r : r + 1])
+        _kernels.NetworkNorms(own, biases, alone[r : r + 1], 7).run(x[r : r + 1])
+    np.testing.assert_array_equal(norms.view(f"u{norms.itemsize}"), alone.view(f"u{norms.itemsize}"))
+    assert np.isnan(norms[-1]) == (rows > 3)
+    assert rows < 2 or norms[rows // 2] == 0
