@@ -341,7 +341,7 @@ def test_norms_are_those_of_a_row_alone(tier, dtype, rows, layers):
     """Four rows at a time or one: the same bits; what is below the smallest normal number is 0, a NaN stays one."""
     rng = np.random.default_rng(rows)
     squares = rng.random((2, layers, rows)) * 10.0 ** rng.integers(-60, 30, (2, layers, rows))
-    squares[0, :, rows // 2] = np.finfo(dtype).tiny ** 2 / 1e6
+    squares[:, :, rows // 2] = [[float(np.finfo(dtype).tiny) ** 2 / 1e6], [1.0]]  # float64: 0, all that is below it
     squares[0, 0, -1] = np.nan if rows > 3 else 1.0
     biases = rng.integers(0, 2, layers).astype(float)
     x = rng.normal(size=(rows, 7)).astype(dtype)

@@ -8,7 +8,8 @@
 #include "dense.h"
 #include "squares.h"
 
-/* sums[i step] = the sum of the squares of row i, 0 < n <= XENT_DENSE_COLUMNS numbers. */
+/* sums[i step] = the sum of the squares of row i, 0 < n <= XENT_DENSE_COLUMNS numbers. Not inlined: row_squares would have
+ * it twice. */
 __attribute__((noinline)) void KERNEL(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride,
                                                    double *sums, ptrdiff_t step) {
     enum { N = XENT_SQUARE_ROWS };

@@ -1,4 +1,5 @@
 /* Squares of float32 rows of more than 64 numbers: part of squares_f32.h, which says in what order they are added. */
+
 /* Of `rows` rows, 16 at a time; the last few in `sums` up to a multiple of that. */
 typedef struct {
     const float *x;
