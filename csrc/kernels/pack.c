@@ -27,21 +27,17 @@ enum {
     XENT_PACK_ROWS = 256
 };
 
-/* How rows that follow each other are to be taken: `step` bytes lie between them. */
+/* Rows that follow each other: `step` bytes lie between them. */
 typedef struct {
     ptrdiff_t rows, step;
-    int sideways; /* a class of all rows at once */
-    int joined;   /* each row begins where the one before it ends */
+    int sideways; /* they lie side by side: to be taken a class of all at once */
 } row_run;
 
 static row_run run_at(const xent_layout *layout, const xent_view *view, ptrdiff_t row, ptrdiff_t n) {
-    if (!layout->n_batch || !layout->n_class) return (row_run){1, 0, 0, 0};
+    if (!layout->n_batch || !layout->n_class) return (row_run){1, 0, 0};
     const ptrdiff_t inner = layout->batch_shape[layout->n_batch - 1], left = inner - row % inner;
-    const ptrdiff_t stride = view->class_stride[layout->n_class - 1];
-    row_run run = {n < left ? n : left, view->batch_stride[layout->n_batch - 1], 1, 0};
-    run.joined = layout->n_class == 1 && run.step == layout->classes * stride;
-    run.sideways = run.rows >= 4 && magnitude(run.step) < magnitude(stride);
-    if (!run.sideways && !run.joined) run.rows = 1;
+    row_run run = {n < left ? n : left, view->batch_stride[layout->n_batch - 1], 0};
+    run.sideways = run.rows >= 4 && magnitude(run.step) < magnitude(view->class_stride[layout->n_class - 1]);
     return run;
 }
 
@@ -123,27 +119,38 @@ static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view
     }
 }
 
+/* The same of rows that do not: of one class axis, or of more, row by row and plane by plane. */
+static void NAME(move_grids)(const xent_layout *layout, const xent_view *view, char *first, const row_run *run,
+                             NAME(pack) * pack, ptrdiff_t row, int in) {
+    const int last = layout->n_class - 1;
+    xent_grid grid = {.rows = run->rows, .row_step = run->step, .n = layout->classes};
+    ptrdiff_t packed_step = pack->stride, turns = 1, plane = layout->classes;
+    if (last >= 0) grid.n = layout->class_shape[last], grid.stride = view->class_stride[last];
+    if (last > 0) {
+        grid.rows = layout->class_shape[last - 1], grid.row_step = view->class_stride[last - 1];
+        packed_step = grid.n, turns = run->rows, plane = grid.n * grid.rows;
+    } else if (packed_step == grid.n &&
+               grid.row_step == grid.n * grid.stride) /* each begins where the one before ends */
+        grid.n *= grid.rows, grid.rows = 1;
+    for (ptrdiff_t r = 0; r < turns; r++, first += run->step)
+        for (ptrdiff_t c = 0; c < layout->classes; c += plane) {
+            REAL *packed = pack->rows + (row + r) * pack->stride + c;
+            char *p = element_of(layout, view, first, c);
+            if (in)
+                NAME(get_grid)(view, p, &grid, packed, packed_step);
+            else
+                NAME(put_grid)(view, p, &grid, packed, packed_step, pack->past);
+        }
+}
+
 /* Rows first .. first + n - 1 of a view to the pack, or from there. */
 static void NAME(move_rows)(const xent_layout *layout, const xent_view *view, ptrdiff_t first, ptrdiff_t n,
                             NAME(pack) * pack, int in) {
-    const ptrdiff_t stride = layout->n_class ? view->class_stride[layout->n_class - 1] : 0,
-                    inner = layout->n_class ? layout->class_shape[layout->n_class - 1] : 1;
-    for (ptrdiff_t at = 0; at < n;) {
-        row_run run = run_at(layout, view, first + at, n - at < XENT_PACK_ROWS ? n - at : XENT_PACK_ROWS);
-        char *row = row_of(layout, view, first + at);
-        REAL *packed = pack->rows + at * pack->stride;
-        const int joined = run.joined && pack->stride == layout->classes;
-        const ptrdiff_t length = joined ? run.rows * inner : inner;
-        if (run.joined && !joined) run.rows = 1;
-        if (run.sideways) NAME(move_sideways)(layout, view, row, &run, pack, at, in);
-        for (ptrdiff_t c = 0; c < layout->classes && !run.sideways; c += inner) {
-            char *p = element_of(layout, view, row, c);
-            if (in)
-                NAME(get_line)(view, p, stride, length, packed + c);
-            else
-                NAME(put_line)(view, p, stride, length, packed + c, pack->past);
-        }
-        at += run.rows;
+    for (ptrdiff_t at = 0, rows; at < n; at += rows) {
+        const row_run run = run_at(layout, view, first + at, n - at < XENT_PACK_ROWS ? n - at : XENT_PACK_ROWS);
+        rows = run.rows;
+        (run.sideways ? NAME(move_sideways) : NAME(move_grids))(layout, view, row_of(layout, view, first + at), &run,
+                                                                pack, at, in);
     }
 }
 
@@ -185,11 +192,11 @@ static void NAME(view_pack)(const NAME(pack) * pack, const xent_layout *layout, 
         if (row < 0) view->next += row * (pack->n - 1);
         view->next_step = step, view->next_row = layout->classes / XENT_LANES * step;
         view->next_class = step, view->next_side = XENT_SIDE * magnitude(row);
-    } else {
-        view->next_step = step * XENT_LANES, view->next_row = row;
-        if (magnitude(view->next_step) > 2 * XENT_LINE) /* as that of every second class, which spans four lines */
-            view->next_more = magnitude(view->next_step) / 2;
-        if (step < 0) view->next += step * (XENT_LANES - 1);
+    } else { /* from the lowest address on, as they will be read */
+        view->next_step = magnitude(step) * XENT_LANES, view->next_row = row;
+        if (view->next_step > 2 * XENT_LINE) /* as that of every second class, which spans four lines */
+            view->next_more = view->next_step / 2;
+        if (step < 0) view->next += step * (layout->class_shape[layout->n_class - 1] - 1);
     }
 }
 

@@ -31,32 +31,6 @@ XENT_INLINE void turn_f64(const two_f64 v[2], two_f64 to[2]) {
     to[0] = first, to[1] = second;
 }
 
-/* 16 bytes of numbers in the opposite order; every second of 32. */
-XENT_INLINE void reversed_f32(const char *from, char *to) {
-    four_f32 v;
-    memcpy(&v, from, sizeof v);
-    v = __builtin_shufflevector(v, v, 3, 2, 1, 0);
-    memcpy(to, &v, sizeof v);
-}
-XENT_INLINE void reversed_f64(const char *from, char *to) {
-    two_f64 v;
-    memcpy(&v, from, sizeof v);
-    v = __builtin_shufflevector(v, v, 1, 0);
-    memcpy(to, &v, sizeof v);
-}
-XENT_INLINE void evens_f32(const char *from, float *to) {
-    four_f32 a, b;
-    memcpy(&a, from, sizeof a), memcpy(&b, from + sizeof a, sizeof b);
-    a = __builtin_shufflevector(a, b, 0, 2, 4, 6);
-    memcpy(to, &a, sizeof a);
-}
-XENT_INLINE void evens_f64(const char *from, double *to) {
-    two_f64 a, b;
-    memcpy(&a, from, sizeof a), memcpy(&b, from + sizeof a, sizeof b);
-    a = __builtin_shufflevector(a, b, 0, 2);
-    memcpy(to, &a, sizeof a);
-}
-
 /* From `at` on in each of the rows to rows that lie `step` numbers apart; and from such rows back. */
 #define XENT_SQUARE(DTYPE, REAL, VECTOR, N)                                                                 \
     XENT_INLINE void square_##DTYPE(const REAL *const *from, ptrdiff_t at, REAL *to, ptrdiff_t step) {      \

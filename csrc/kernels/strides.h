@@ -1,0 +1,131 @@
+/* Numbers that lie some bytes apart to plain ones and back, in the order of their addresses; some of them at a time, which
+ * are put together in a register: written one by one, they would be waited for when they are read as vectors. Included once
+ * per dtype, in lines.h. */
+#ifndef XENT_STRIDES_H
+#define XENT_STRIDES_H
+#include "squares_turned.h"
+
+/* So many bytes before a number is copied it is asked for: where a row ends, or numbers lie backwards, no processor looks
+ * ahead by itself, and never to where they are written. */
+enum { XENT_STRIDE_AHEAD = 1024 };
+
+/* `rows` rows of n numbers: from row to row row_step bytes, from number to number `stride`. */
+typedef struct {
+    ptrdiff_t rows, row_step, n, stride;
+} xent_grid;
+
+#ifdef XENT_SHUFFLES
+#if defined(__AVX2__)
+typedef float some_f32 __attribute__((vector_size(32)));
+typedef double some_f64 __attribute__((vector_size(32)));
+#define XENT_BACKWARDS_F32 7, 6, 5, 4, 3, 2, 1, 0
+#define XENT_SECONDS_F32   0, 2, 4, 6, 9, 11, 13, 15
+#define XENT_BACKWARDS_F64 3, 2, 1, 0
+#define XENT_SECONDS_F64   0, 2, 5, 7
+#else
+typedef four_f32 some_f32;
+typedef two_f64 some_f64;
+#define XENT_BACKWARDS_F32 3, 2, 1, 0
+#define XENT_SECONDS_F32   0, 2, 5, 7
+#define XENT_BACKWARDS_F64 1, 0
+#define XENT_SECONDS_F64   0, 3
+#endif
+XENT_INLINE some_f32 backwards_f32(some_f32 v) {
+    return __builtin_shufflevector(v, v, XENT_BACKWARDS_F32);
+}
+XENT_INLINE some_f64 backwards_f64(some_f64 v) {
+    return __builtin_shufflevector(v, v, XENT_BACKWARDS_F64);
+}
+/* Every second of the numbers of a and b, the last of a being the first of b: so none beyond the last is touched. */
+XENT_INLINE some_f32 seconds_f32(some_f32 a, some_f32 b) {
+    return __builtin_shufflevector(a, b, XENT_SECONDS_F32);
+}
+XENT_INLINE some_f64 seconds_f64(some_f64 a, some_f64 b) {
+    return __builtin_shufflevector(a, b, XENT_SECONDS_F64);
+}
+#endif
+#endif
+
+/* n numbers from p on, their addresses rising by `stride`: to[0] and on, or, `back`, to[n - 1] and down. */
+XENT_INLINE void NAME(get_rising)(const char *p, const ptrdiff_t stride, ptrdiff_t n, REAL *restrict to,
+                                  const int back) {
+    enum { SIZE = sizeof(REAL) };
+    ptrdiff_t i = 0;
+#ifdef XENT_SHUFFLES
+    enum { SOME = sizeof(NAME(some)) / SIZE };
+    for (; i + SOME <= n; i += SOME, p += SOME * stride) {
+        NAME(some) v;
+        if (stride == SIZE)
+            memcpy(&v, p, sizeof v);
+        else if (stride == 2 * SIZE) {
+            NAME(some) a, b;
+            memcpy(&a, p, sizeof a), memcpy(&b, p + sizeof b - SIZE, sizeof b);
+            v = NAME(seconds)(a, b);
+        } else
+            for (int j = 0; j < SOME; j++) {
+                REAL number;
+                memcpy(&number, p + j * stride, SIZE), v[j] = number;
+            }
+        if (back) v = NAME(backwards)(v);
+        memcpy(back ? to + n - i - SOME : to + i, &v, sizeof v);
+    }
+#endif
+    for (; i < n; i++, p += stride) memcpy(back ? to + n - 1 - i : to + i, p, SIZE);
+}
+
+/* And back; what lies `ahead` bytes further is asked for. */
+XENT_INLINE void NAME(put_rising)(char *p, const ptrdiff_t stride, ptrdiff_t n, const REAL *restrict from,
+                                  ptrdiff_t ahead, const int back) {
+    enum { SIZE = sizeof(REAL), SOME = 8 };
+    const ptrdiff_t line = stride < XENT_LINE ? XENT_LINE : stride;
+    ptrdiff_t i = 0;
+    for (; i + SOME <= n; i += SOME, p += SOME * stride) {
+        for (ptrdiff_t at = 0; at < SOME * stride; at += line) __builtin_prefetch(p + ahead + at, 1);
+        for (int j = 0; j < SOME; j++) memcpy(p + j * stride, back ? from + n - 1 - i - j : from + i + j, SIZE);
+    }
+    for (; i < n; i++, p += stride) memcpy(p, back ? from + n - 1 - i : from + i, SIZE);
+}
+
+/* STEP and BACK of the two above, as constants where they can be. */
+#undef XENT_RISING
+#define XENT_RISING(OP, STRIDE)         \
+    do {                                \
+        if ((STRIDE) == -SIZE)          \
+            OP(SIZE, 1)                 \
+        else if ((STRIDE) == 2 * SIZE)  \
+            OP(2 * SIZE, 0)             \
+        else if ((STRIDE) == -2 * SIZE) \
+            OP(2 * SIZE, 1)             \
+        else if ((STRIDE) < 0)          \
+            OP(-(STRIDE), 1)            \
+        else                            \
+            OP(STRIDE, 0)               \
+    } while (0)
+
+/* A grid, the first number of which is at p, to plain rows that lie to_step numbers apart, and back. */
+XENT_NOINLINE void NAME(get_strided)(const char *p, const xent_grid *grid, REAL *restrict to, ptrdiff_t to_step) {
+    enum { SIZE = sizeof(REAL) };
+    const ptrdiff_t n = grid->n, stride = grid->stride, step = grid->row_step;
+    if (stride < 0) p += (n - 1) * stride;
+#define XENT_GET(STEP, BACK) \
+    for (ptrdiff_t r = grid->rows; r; r--, p += step, to += to_step) NAME(get_rising)(p, STEP, n, to, BACK);
+    XENT_RISING(XENT_GET, stride);
+#undef XENT_GET
+}
+XENT_NOINLINE void NAME(put_strided)(char *p, const xent_grid *grid, const REAL *restrict from, ptrdiff_t from_step) {
+    enum { SIZE = sizeof(REAL) };
+    const ptrdiff_t n = grid->n, stride = grid->stride, step = grid->row_step, span = n * magnitude(stride);
+    if (stride < 0) p += (n - 1) * stride;
+    if (stride == -SIZE) {
+        for (ptrdiff_t r = grid->rows; r; r--, p += step, from += from_step)
+            NAME(get_rising)((const char *)from, SIZE, n, (REAL *)(void *)p, 1);
+        return;
+    }
+    const int whole_rows = span && span < XENT_STRIDE_AHEAD && grid->rows > 1;
+    const ptrdiff_t ahead = whole_rows ? ((XENT_STRIDE_AHEAD - 1) / span + 1) * step : XENT_STRIDE_AHEAD;
+#define XENT_PUT(STEP, BACK)                                             \
+    for (ptrdiff_t r = grid->rows; r; r--, p += step, from += from_step) \
+        NAME(put_rising)(p, STEP, n, from, ahead, BACK);
+    XENT_RISING(XENT_PUT, stride);
+#undef XENT_PUT
+}
