@@ -45,10 +45,11 @@ static int NAME(columns_start)(NAME(pack) * pack, const xent_layout *layout, con
  * more, at the end, than to leave a few. */
 static ptrdiff_t NAME(columns_at_once)(const NAME(pack) * pack, const xent_layout *layout, const xent_view *view,
                                        ptrdiff_t first, ptrdiff_t last) {
-    const ptrdiff_t size = SIZE_OF[view->type];
+    const ptrdiff_t step = view->batch_stride[layout->n_batch - 1], size = magnitude(step);
     ptrdiff_t n = pack->n;
-    if (view->batch_stride[layout->n_batch - 1] == size) {
-        const ptrdiff_t within = (ptrdiff_t)((uintptr_t)row_of(layout, view, first) % XENT_LINE) / size;
+    if (size && XENT_LINE % size == 0) {
+        const uintptr_t begin = (uintptr_t)row_of(layout, view, first) + (uintptr_t)(step < 0 ? size : 0);
+        const ptrdiff_t within = (ptrdiff_t)((step < 0 ? -begin : begin) % XENT_LINE) / size;
         n -= within < n ? within : 0;
     }
     return last - first <= n || (last - first <= n + XENT_SIDE / 2 && last - first <= pack->room) ? last - first : n;
@@ -109,11 +110,11 @@ static void NAME(move_columns)(const xent_layout *layout, const xent_view *view,
                     NAME(copy_out)(line, pack, p, step, run.rows, lines);
                 continue;
             }
-            for (ptrdiff_t i = 0; i < lines; i++, p += step, line += pack->stride)
-                if (in)
-                    NAME(get_line)(view, p, run.step, run.rows, line);
-                else
-                    NAME(put_line)(view, p, run.step, run.rows, line, pack->past);
+            const xent_grid grid = {lines, step, run.rows, run.step, XENT_COLUMNS_AHEAD};
+            if (in)
+                NAME(get_grid)(view, p, &grid, line, pack->stride);
+            else
+                NAME(put_grid)(view, p, &grid, line, pack->stride, pack->past);
         }
         at += run.rows;
     }

@@ -9,10 +9,23 @@
  * ahead by itself, and never to where they are written. */
 enum { XENT_STRIDE_AHEAD = 1024 };
 
-/* `rows` rows of n numbers: from row to row row_step bytes, from number to number `stride`. */
+/* `rows` rows of n numbers: from row to row row_step bytes, from number to number `stride`; rows to be asked for so many
+ * before they are copied, 0: they follow each other in memory. */
 typedef struct {
-    ptrdiff_t rows, row_step, n, stride;
+    ptrdiff_t rows, row_step, n, stride, ahead;
 } xent_grid;
+
+/* All lines of a row of a grid, whose lowest address is p, to be read or to be written. */
+XENT_INLINE void ask_row(const char *p, const xent_grid *grid, const int in) {
+    const ptrdiff_t step = magnitude(grid->stride), each = step < XENT_LINE ? XENT_LINE : step;
+    const char *end = p + grid->n * step;
+    if (each == XENT_LINE) p -= (uintptr_t)p % XENT_LINE;
+    for (; p < end; p += each)
+        if (in)
+            __builtin_prefetch(p, 0, 2);
+        else
+            __builtin_prefetch(p, 1);
+}
 
 #ifdef XENT_SHUFFLES
 #if defined(__AVX2__)
@@ -80,7 +93,7 @@ XENT_INLINE void NAME(put_rising)(char *p, const ptrdiff_t stride, ptrdiff_t n, 
     const ptrdiff_t line = stride < XENT_LINE ? XENT_LINE : stride;
     ptrdiff_t i = 0;
     for (; i + SOME <= n; i += SOME, p += SOME * stride) {
-        for (ptrdiff_t at = 0; at < SOME * stride; at += line) __builtin_prefetch(p + ahead + at, 1);
+        for (ptrdiff_t at = 0; ahead && at < SOME * stride; at += line) __builtin_prefetch(p + ahead + at, 1);
         for (int j = 0; j < SOME; j++) memcpy(p + j * stride, back ? from + n - 1 - i - j : from + i + j, SIZE);
     }
     for (; i < n; i++, p += stride) memcpy(p, back ? from + n - 1 - i : from + i, SIZE);
@@ -107,8 +120,11 @@ XENT_NOINLINE void NAME(get_strided)(const char *p, const xent_grid *grid, REAL 
     enum { SIZE = sizeof(REAL) };
     const ptrdiff_t n = grid->n, stride = grid->stride, step = grid->row_step;
     if (stride < 0) p += (n - 1) * stride;
-#define XENT_GET(STEP, BACK) \
-    for (ptrdiff_t r = grid->rows; r; r--, p += step, to += to_step) NAME(get_rising)(p, STEP, n, to, BACK);
+#define XENT_GET(STEP, BACK)                                                   \
+    for (ptrdiff_t r = grid->rows; r; r--, p += step, to += to_step) {         \
+        if (grid->ahead) ask_row(p + grid->ahead * step, grid, 1);                \
+        NAME(get_rising)(p, STEP, n, to, BACK);                                \
+    }
     XENT_RISING(XENT_GET, stride);
 #undef XENT_GET
 }
@@ -122,10 +138,13 @@ XENT_NOINLINE void NAME(put_strided)(char *p, const xent_grid *grid, const REAL 
         return;
     }
     const int whole_rows = span && span < XENT_STRIDE_AHEAD && grid->rows > 1;
-    const ptrdiff_t ahead = whole_rows ? ((XENT_STRIDE_AHEAD - 1) / span + 1) * step : XENT_STRIDE_AHEAD;
-#define XENT_PUT(STEP, BACK)                                             \
-    for (ptrdiff_t r = grid->rows; r; r--, p += step, from += from_step) \
-        NAME(put_rising)(p, STEP, n, from, ahead, BACK);
+    const ptrdiff_t rows = grid->ahead ? grid->ahead : whole_rows ? (XENT_STRIDE_AHEAD - 1) / span + 1 : 0;
+    const ptrdiff_t ahead = rows ? 0 : XENT_STRIDE_AHEAD;
+#define XENT_PUT(STEP, BACK)                                              \
+    for (ptrdiff_t r = grid->rows; r; r--, p += step, from += from_step) {\
+        if (rows) ask_row(p + rows * step, grid, 0);                      \
+        NAME(put_rising)(p, STEP, n, from, ahead, BACK);                  \
+    }
     XENT_RISING(XENT_PUT, stride);
 #undef XENT_PUT
 }
