@@ -31,7 +31,13 @@ XENT_INLINE void ask_ahead(side_ahead *a) {
  * not theirs. */
 XENT_INLINE int lines_per_class(ptrdiff_t stride, ptrdiff_t bytes, ptrdiff_t classes) {
     const ptrdiff_t line = XENT_LINE * classes;
+    stride = magnitude(stride);
     return stride < bytes || stride > 2 * bytes ? 0 : (int)((XENT_SIDE * stride + line - 1) / line);
+}
+
+/* The lowest address of XENT_SIDE rows, the first of which is at p. */
+XENT_INLINE char *lowest_of(char *p, ptrdiff_t step) {
+    return step < 0 ? p + step * (XENT_SIDE - 1) : p;
 }
 #endif
 
@@ -239,12 +245,13 @@ static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows) 
                             .packed = 1,
                             .next_lines = (int)((magnitude(x->next_side) + XENT_LINE - 1) / XENT_LINE)};
     const int out_lines = w->out ? w->out_lines : 0;
-    return (side_ahead){.next = w->x_rows[rows - 1] + row_step(w->layout, x),
+    const ptrdiff_t step = row_step(w->layout, x), to_step = out_lines ? row_step(w->layout, w->out) : 0;
+    return (side_ahead){.next = lowest_of(w->x_rows[rows - 1] + step, step),
                         .next_step = w->x_lines * XENT_LINE,
-                        .side = XENT_SIDE * row_step(w->layout, x),
+                        .side = XENT_SIDE * step,
                         .next_lines = w->x_lines,
-                        .to = out_lines ? w->out_rows[0] : NULL,
-                        .to_side = out_lines ? XENT_SIDE * row_step(w->layout, w->out) : 0,
+                        .to = out_lines ? lowest_of(w->out_rows[0], to_step) : NULL,
+                        .to_side = XENT_SIDE * to_step,
                         .to_lines = out_lines};
 }
 

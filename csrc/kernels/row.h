@@ -163,6 +163,8 @@ typedef struct NAME(sweeper) {
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
     ptrdiff_t first;        /* of the rows found */
     ptrdiff_t ahead;        /* how far to look ahead from one of them, and then as far again */
+    ptrdiff_t gap;          /* from the end of a row longer than that to the next */
+    ptrdiff_t stores_ahead; /* how far before terms are stored their lines are asked for */
     int streams;            /* results may go past the cache */
     int x_lines, out_lines; /* of rows side by side: lines per class of XENT_SIDE of them (0: not to be asked for) */
     NAME(flow) flow;
@@ -226,9 +228,11 @@ XENT_INLINE look_ahead NAME(ahead_of)(const NAME(sweeper) * w, int r, const REAL
     if (v->next) {
         const ptrdiff_t at = w->first + r - v->first, groups = start / XENT_LANES;
         const char *next = v->next + at / v->pairs * v->next_row + at % v->pairs * (2 * XENT_LINE);
-        return (look_ahead){next + groups * v->next_step, v->next_step, v->next_more, 1, v->left, NULL};
+        return (look_ahead){
+            next + groups * v->next_step, v->next_step, v->next_more, w->stores_ahead, 1, v->left, NULL};
     }
-    return (look_ahead){(const char *)x + w->ahead, group, w->ahead, 0, v->left, NULL};
+    const ptrdiff_t gap = start + XENT_BLOCK < w->layout->classes ? 0 : w->gap;
+    return (look_ahead){(const char *)x + w->ahead + gap, group, w->ahead, w->stores_ahead, 0, v->left, NULL};
 }
 
 /* What comes in a row behind the n logits at x, of which `left` are left. */
@@ -311,8 +315,12 @@ XENT_NOINLINE void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
 static inline void NAME(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int n) {
     const ptrdiff_t size = w->layout->classes * (ptrdiff_t)sizeof(REAL);
     these_rows(w->layout, w->x, row, n, w->x_rows);
-    w->first = row[0], w->ahead = XENT_AHEAD;
-    if (n > 1 && size > 0 && size < XENT_AHEAD) w->ahead = row_step(w->layout, w->x) * (XENT_AHEAD / size);
+    const int short_rows = n > 1 && size > 0 && size < XENT_AHEAD;
+    w->first = row[0], w->ahead = XENT_AHEAD, w->stores_ahead = XENT_STORES_AHEAD;
+    w->gap = short_rows || !w->layout->n_batch ? 0 : row_step(w->layout, w->x) - size;
+    if (short_rows) w->ahead = row_step(w->layout, w->x) * (XENT_AHEAD / size);
+    if (short_rows && w->out && row_step(w->layout, w->out) != size)
+        w->stores_ahead = row_step(w->layout, w->out) * ((XENT_STORES_AHEAD - 1) / size + 1);
     if (n > 1 && NAME(flows)(w)) w->ahead = row_step(w->layout, w->x) * NAME(flow_ahead)(size);
     if (w->out)
         these_rows(w->layout, w->out, row, n, w->out_rows);
@@ -366,13 +374,14 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
     w->by_long_flow = w->long_asked = w->waiting_blocks.waits = 0, w->waiting_blocks.done = 0;
     w->long_memory = w->long_terms = NULL, w->long_slot = 0;
-    w->first = 0, w->ahead = XENT_AHEAD;
+    w->first = 0, w->ahead = XENT_AHEAD, w->stores_ahead = XENT_STORES_AHEAD, w->gap = 0;
     w->batch.told = w->keeps_logits = w->holds = w->sent = 0;
     w->streams = NAME(goes_past)(layout, x, out);
     w->x_lines = w->out_lines = 0;
     if (x && layout->classes > 0 && layout->classes <= XENT_NARROW) {
         const ptrdiff_t bytes = layout->classes * (ptrdiff_t)sizeof(REAL);
-        const int stored = out && !w->streams && out->data != x->data;
+        const ptrdiff_t to_step = out ? magnitude(row_step(layout, out)) : 0;
+        const int stored = out && out->data != x->data && (!w->streams || (to_step != bytes && to_step > 2 * XENT_LINE));
         w->x_lines = lines_per_class(row_step(layout, x), bytes, layout->classes);
         w->out_lines = stored ? lines_per_class(row_step(layout, out), bytes, layout->classes) : 0;
     }

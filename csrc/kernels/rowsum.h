@@ -53,7 +53,7 @@ typedef struct {
  * each group; and, for the second-level cache, as many from at + more on. Of what is to be packed, all is for that one. */
 typedef struct {
     const char *at;
-    ptrdiff_t step, more;
+    ptrdiff_t step, more, stores; /* stores: how far before terms are stored their lines are asked for */
     int packed;
     xent_lines *left;      /* results to be stored meanwhile */
     coming_logits *coming; /* NULL: none */

@@ -292,12 +292,14 @@ static inline void NAME(put_columns)(NAME(sweeper) * w, int rows, const known_re
  * first, then stored past the cache as one. */
 static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const known_results *known) {
     const ptrdiff_t classes = w->layout->classes, size = classes * (ptrdiff_t)sizeof(REAL);
+    const int down = rows > 1 && w->out_rows[1] < w->out_rows[0];
     int together = w->streams;
-    for (int r = 1; r < rows && together; r++) together = w->out_rows[r] - w->out_rows[r - 1] == size;
-    REAL *first = (REAL *)w->out_rows[0], *to[XENT_ROWS];
+    for (int r = 1; r < rows && together; r++) together = w->out_rows[r] - w->out_rows[r - 1] == (down ? -size : size);
+    REAL *first = (REAL *)w->out_rows[down ? rows - 1 : 0], *to[XENT_ROWS];
     REAL *start = w->kept + (uintptr_t)first % XENT_LINE / sizeof(REAL);
-    to[0] = together ? start : first; /* there is a row, which gcc does not see */
-    for (int r = 1; r < rows; r++) to[r] = together ? start + r * classes : (REAL *)w->out_rows[r];
+    to[0] = !together ? (REAL *)w->out_rows[0] : down ? start + (rows - 1) * classes : start; /* there is a row */
+    for (int r = 1; r < rows; r++)
+        to[r] = together ? start + (down ? rows - 1 - r : r) * classes : (REAL *)w->out_rows[r];
     NAME(narrow_scale)(w, rows, to);
     if (known) NAME(put_labels)(known, rows, to, 1);
     if (together) stream_out(first, start, rows * size);

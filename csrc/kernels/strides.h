@@ -119,31 +119,31 @@ XENT_INLINE void NAME(put_rising)(char *p, const ptrdiff_t stride, ptrdiff_t n, 
 XENT_NOINLINE void NAME(get_strided)(const char *p, const xent_grid *grid, REAL *restrict to, ptrdiff_t to_step) {
     enum { SIZE = sizeof(REAL) };
     const ptrdiff_t n = grid->n, stride = grid->stride, step = grid->row_step;
+    const ptrdiff_t ahead = grid->ahead ? grid->ahead : grid->rows;
     if (stride < 0) p += (n - 1) * stride;
-#define XENT_GET(STEP, BACK)                                                   \
-    for (ptrdiff_t r = grid->rows; r; r--, p += step, to += to_step) {         \
-        if (grid->ahead) ask_row(p + grid->ahead * step, grid, 1);                \
-        NAME(get_rising)(p, STEP, n, to, BACK);                                \
+#define XENT_GET(STEP, BACK)                                           \
+    for (ptrdiff_t r = grid->rows; r; r--, p += step, to += to_step) { \
+        if (r > ahead) ask_row(p + ahead * step, grid, 1);             \
+        NAME(get_rising)(p, STEP, n, to, BACK);                        \
     }
     XENT_RISING(XENT_GET, stride);
 #undef XENT_GET
 }
+/* Where rows follow each other those of the next grid are asked for, too. */
 XENT_NOINLINE void NAME(put_strided)(char *p, const xent_grid *grid, const REAL *restrict from, ptrdiff_t from_step) {
     enum { SIZE = sizeof(REAL) };
     const ptrdiff_t n = grid->n, stride = grid->stride, step = grid->row_step, span = n * magnitude(stride);
+    const int follow = !grid->ahead && grid->rows > 1 && stride != -SIZE && span && span < XENT_STRIDE_AHEAD;
+    const ptrdiff_t rows = follow ? (XENT_STRIDE_AHEAD - 1) / span + 1 : grid->ahead < grid->rows ? grid->ahead : 0;
+    const ptrdiff_t ahead = rows ? 0 : XENT_STRIDE_AHEAD, last = follow ? 0 : rows ? rows : grid->rows;
     if (stride < 0) p += (n - 1) * stride;
-    if (stride == -SIZE) {
-        for (ptrdiff_t r = grid->rows; r; r--, p += step, from += from_step)
-            NAME(get_rising)((const char *)from, SIZE, n, (REAL *)(void *)p, 1);
-        return;
-    }
-    const int whole_rows = span && span < XENT_STRIDE_AHEAD && grid->rows > 1;
-    const ptrdiff_t rows = grid->ahead ? grid->ahead : whole_rows ? (XENT_STRIDE_AHEAD - 1) / span + 1 : 0;
-    const ptrdiff_t ahead = rows ? 0 : XENT_STRIDE_AHEAD;
-#define XENT_PUT(STEP, BACK)                                              \
-    for (ptrdiff_t r = grid->rows; r; r--, p += step, from += from_step) {\
-        if (rows) ask_row(p + rows * step, grid, 0);                      \
-        NAME(put_rising)(p, STEP, n, from, ahead, BACK);                  \
+#define XENT_PUT(STEP, BACK)                                                     \
+    for (ptrdiff_t r = grid->rows; r; r--, p += step, from += from_step) {       \
+        if (r > last) ask_row(p + rows * step, grid, 0);                         \
+        if ((STEP) == SIZE)                                                      \
+            NAME(get_rising)((const char *)from, SIZE, n, (REAL *)(void *)p, 1); \
+        else                                                                     \
+            NAME(put_rising)(p, STEP, n, from, ahead, BACK);                     \
     }
     XENT_RISING(XENT_PUT, stride);
 #undef XENT_PUT

@@ -121,7 +121,7 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
         else                                                                                               \
             __builtin_prefetch(ahead + l * (int)sizeof(REAL), 0);                                          \
         if (NAME(asks_further)(mode)) __builtin_prefetch(ahead + look.more + l * (int)sizeof(REAL), 0, 2); \
-        if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + XENT_STORES_AHEAD, 1);       \
+        if (mode == SUM_STORE) __builtin_prefetch((const char *)(e + i + l) + look.stores, 1);             \
     }                                                                                                      \
     ahead += look.step;                                                                                    \
     if (LOOKS) {                                                                                           \
