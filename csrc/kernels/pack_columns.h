@@ -17,7 +17,12 @@
 /* So many bytes are packed at a time, or XENT_SIDE rows, up to XENT_COLUMN_ROWS of them; and so many classes before one is
  * copied it is asked for. 1000 x 9000, axis 0, whose classes begin within lines: 1.5 times contiguous rows with packs of
  * 512 KiB, 1.6 with 256, 2.0 with 128; 1000 x 8192: 1.4, 1.4, 1.6; few classes: the same. */
-enum { XENT_COLUMN_BYTES = 1 << 19, XENT_COLUMN_ROWS = 256, XENT_COLUMNS_AHEAD = 16 };
+enum { XENT_COLUMN_BYTES = 1 << 20, XENT_COLUMN_SUMMED = 1 << 17, XENT_COLUMN_ROWS = 256, XENT_COLUMNS_AHEAD = 16 };
+
+/* So many bytes of columns are packed at a time. */
+XENT_INLINE ptrdiff_t column_bytes(const xent_view *out) {
+    return out ? XENT_COLUMN_BYTES : XENT_COLUMN_SUMMED;
+}
 
 XENT_INLINE ptrdiff_t block_end(const xent_layout *layout, ptrdiff_t block) {
     const ptrdiff_t end = (block + 1) * XENT_BLOCK;
@@ -30,7 +35,7 @@ static int NAME(columns_start)(NAME(pack) * pack, const xent_layout *layout, con
                                ptrdiff_t rows) {
     enum { PER_LINE = XENT_LINE / (int)sizeof(REAL) };
     const ptrdiff_t all = (rows + XENT_SIDE - 1) / XENT_SIDE * XENT_SIDE;
-    ptrdiff_t n = XENT_COLUMN_BYTES / (layout->classes * (ptrdiff_t)sizeof(REAL)) / XENT_SIDE * XENT_SIDE;
+    ptrdiff_t n = column_bytes(out) / (layout->classes * (ptrdiff_t)sizeof(REAL)) / XENT_SIDE * XENT_SIDE;
     n = n > XENT_COLUMN_ROWS ? XENT_COLUMN_ROWS : n < XENT_SIDE ? XENT_SIDE : n;
     pack->n = n < all ? n : all;
     pack->room = pack->n > XENT_SIDE ? pack->n + XENT_SIDE : XENT_SIDE;
@@ -192,7 +197,7 @@ static int NAME(columns_begin)(NAME(columns) * c, const xent_layout *layout, con
     const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
     c->view = plain_rows(layout, c->pack.rows, NAME(own_type), c->pack.stride * size, size, 0);
     c->view.direct = 0, c->view.columns = c->pack.stride, c->view.pairs = 1;
-    c->view.blocks = 2 * XENT_SIDE * layout->classes * size > XENT_COLUMN_BYTES ? &c->blocks : NULL;
+    c->view.blocks = 2 * XENT_SIDE * layout->classes * size > column_bytes(out) ? &c->blocks : NULL;
     if (!begun) atomic_store(failed, 1);
     return begun;
 }

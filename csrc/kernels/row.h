@@ -381,7 +381,8 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     if (x && layout->classes > 0 && layout->classes <= XENT_NARROW) {
         const ptrdiff_t bytes = layout->classes * (ptrdiff_t)sizeof(REAL);
         const ptrdiff_t to_step = out ? magnitude(row_step(layout, out)) : 0;
-        const int stored = out && out->data != x->data && (!w->streams || (to_step != bytes && to_step > 2 * XENT_LINE));
+        const int stored =
+            out && out->data != x->data && (!w->streams || (to_step != bytes && to_step > 2 * XENT_LINE));
         w->x_lines = lines_per_class(row_step(layout, x), bytes, layout->classes);
         w->out_lines = stored ? lines_per_class(row_step(layout, out), bytes, layout->classes) : 0;
     }
