@@ -31,6 +31,10 @@ LAYOUTS = {
     "every second class": (lambda c: (9, 2 * c), 1, lambda a: a[:, ::2]),
     "every third class": (lambda c: (9, 3 * c), 1, lambda a: a[:, ::3]),
     "classes backwards": (lambda c: (9, c), 1, lambda a: a[:, ::-1]),
+    "every second class backwards": (lambda c: (9, 2 * c), 1, lambda a: a[:, ::-2]),
+    "every fifth class backwards": (lambda c: (9, 5 * c), 1, lambda a: a[:, ::-5]),
+    "rows backwards": (lambda c: (70, c), 1, lambda a: a[::-1]),
+    "rows and classes backwards": (lambda c: (70, c), 1, lambda a: a[::-1, ::-1]),
     "swapped axes": (lambda c: (2, c, 3, 50), 1, lambda a: a.transpose(0, 1, 3, 2)),
     "misaligned": (lambda c: (11, c), 1, misaligned),
     "misaligned, axis 0": (lambda c: (c, 11), 0, misaligned),
@@ -129,6 +133,53 @@ def test_large_results_of_16_bits(tier, classes, dtype, threads):
     other = np.repeat(z, 2, axis=1)[:, ::2] if classes > 1000 else np.asfortranarray(z)
     xent.cross_entropy_with_grad(other, y, ignore_index=-1, reduction="sum", out=out)
     same(out, rounded(grad, dtype))
+
+
+VIEWS = {
+    "every second class": (1, 2, lambda a: a[:, ::2]),
+    "every second class backwards": (1, 2, lambda a: a[:, ::-2]),
+    "every third class": (1, 3, lambda a: a[:, ::3]),
+    "classes backwards": (1, 1, lambda a: a[:, ::-1]),
+    "rows backwards": (1, 1, lambda a: a[::-1]),
+    "every second row": (2, 1, lambda a: a[::2]),
+    "every second row backwards": (2, 1, lambda a: a[::-2]),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("classes", [3, 61, 64, 200, 1000, 5000])
+def test_large_views(classes, view, threads):
+    """Results of more than 16 MiB in all, which go past the cache where they can; and nothing between them is written."""
+    each_row, each_class, seen = VIEWS[view]
+    rows = (1 << 22) // classes + 3
+    shape = (each_row * rows, each_class * classes)
+    z = seen(np.random.default_rng(7).standard_normal(shape, dtype=np.float32))
+    y = np.random.default_rng(8).integers(0, classes, rows)
+    loss, grad = xent.cross_entropy_with_grad(np.ascontiguousarray(z), y)
+    soft = xent.softmax(np.ascontiguousarray(z), axis=1)
+    room = np.full(shape, 7, np.float32)
+    between = np.ones(shape, bool)
+    seen(between)[...] = False
+    for n in (1, 2):
+        xent.set_num_threads(n)
+        given, out = xent.cross_entropy_with_grad(z, y, out=seen(room))
+        same(np.asarray(given), np.asarray(loss))
+        same(np.asarray(xent.cross_entropy(z, y)), np.asarray(loss))
+        same(out, grad)
+        same(xent.softmax(z, axis=1, out=seen(room)), soft)
+        assert (room[between] == 7).all()
+
+
+def test_class_axes_of_views():
+    """Several class axes of which no two are one: planes of rows."""
+    z = np.random.default_rng(9).standard_normal((3, 8, 10, 14), dtype=np.float32)
+    for view in (z[:, ::2, ::-1], z[:, ::-1, ::2, ::3], z[::-1, 1:, :, ::-2]):
+        plain = np.ascontiguousarray(view)
+        out = np.empty_like(z)[tuple(slice(0, n) for n in view.shape)]
+        for axis in ((1, 2), (1, 3), (2, 3), (1, 2, 3), (0, 3)):
+            for f in (xent.softmax, xent.log_softmax):
+                same(f(view, axis=axis, out=out), f(plain, axis=axis))
+            same(xent.logsumexp(view, axis=axis), xent.logsumexp(plain, axis=axis))
 
 
 @pytest.mark.parametrize("layout", ["axis 1 of 4", "every second class"])
