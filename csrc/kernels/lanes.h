@@ -26,6 +26,7 @@
 
 enum {
     XENT_LANES = 32,
+    XENT_SIDE = 32, /* rows that are worked on side by side */
     XENT_BLOCK = 4096,
     XENT_SMALL_BLOCK = 1024,
     XENT_TAIL_STEP = 16,

@@ -21,10 +21,7 @@ static side_ahead NAME(block_ahead)(const NAME(sweeper) * w, int i) {
     const ptrdiff_t at = (ptrdiff_t)(i + 1) * XENT_BLOCK, left = w->layout->classes - at;
     const int behind = x->blocks->here && left > 0 && (left >= XENT_BLOCK / 2 || !x->next);
     if (!behind && !x->next) return (side_ahead){0};
-    return (side_ahead){.next = behind ? x->blocks->here + at * x->next_class : x->next,
-                        .next_step = x->next_class,
-                        .packed = 1,
-                        .next_lines = (int)((magnitude(x->next_side) + XENT_LINE - 1) / XENT_LINE)};
+    return packed_ahead(x, behind ? x->blocks->here + at * x->next_class : x->next);
 }
 
 /* All blocks in their places, as they were. */

@@ -1,6 +1,7 @@
 /* A whole row: its sum, and its terms scaled out. Included once per dtype, after rowsum.h. */
 #include <stdlib.h>
 
+#include "asked.h"
 #include "half.h"
 #include "rowsum.h"
 
@@ -19,7 +20,6 @@ enum {
     XENT_LOGITS_AT_ONCE = 8192,
     XENT_FLOWING = 3,
     XENT_ROWS = 64,
-    XENT_SIDE = 32,
     XENT_NARROW = 128,
     XENT_FEW_SHARP = 8, /* of XENT_SIDE rows at most: their rests are found one by one (narrow.h) */
     XENT_COLUMNS = 4096,
@@ -161,12 +161,12 @@ typedef struct NAME(sweeper) {
     row_batch batch;                                          /* the rows of the last sum_rows */
     double factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];        /* by which scale_rows is to multiply their terms */
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
-    ptrdiff_t first;        /* of the rows found */
-    ptrdiff_t ahead;        /* how far to look ahead from one of them, and then as far again */
-    ptrdiff_t gap;          /* from the end of a row longer than that to the next */
-    ptrdiff_t stores_ahead; /* how far before terms are stored their lines are asked for */
-    int streams;            /* results may go past the cache */
-    int x_lines, out_lines; /* of rows side by side: lines per class of XENT_SIDE of them (0: not to be asked for) */
+    ptrdiff_t first;                /* of the rows found */
+    ptrdiff_t ahead;                /* how far to look ahead from one of them, and then as far again */
+    ptrdiff_t gap;                  /* from the end of a row longer than that to the next */
+    ptrdiff_t stores_ahead;         /* how far before terms are stored their lines are asked for */
+    int streams;                    /* results may go past the cache */
+    asked_lines x_asked, out_asked; /* of rows side by side: what XENT_SIDE of them are to be asked for */
     NAME(flow) flow;
     NAME(waiting_row) waiting[2];
     unsigned turn; /* counts rows that flow: turn % 2 is the one that waited longest, turn % 3 a free part of `kept` */
@@ -377,14 +377,14 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->first = 0, w->ahead = XENT_AHEAD, w->stores_ahead = XENT_STORES_AHEAD, w->gap = 0;
     w->batch.told = w->keeps_logits = w->holds = w->sent = 0;
     w->streams = NAME(goes_past)(layout, x, out);
-    w->x_lines = w->out_lines = 0;
+    w->x_asked = w->out_asked = (asked_lines){0};
     if (x && layout->classes > 0 && layout->classes <= XENT_NARROW) {
         const ptrdiff_t bytes = layout->classes * (ptrdiff_t)sizeof(REAL);
         const ptrdiff_t to_step = out ? magnitude(row_step(layout, out)) : 0;
         const int stored =
             out && out->data != x->data && (!w->streams || (to_step != bytes && to_step > 2 * XENT_LINE));
-        w->x_lines = lines_per_class(row_step(layout, x), bytes, layout->classes);
-        w->out_lines = stored ? lines_per_class(row_step(layout, out), bytes, layout->classes) : 0;
+        w->x_asked = lines_of_rows(row_step(layout, x), bytes, layout->classes);
+        if (stored) w->out_asked = lines_of_rows(row_step(layout, out), bytes, layout->classes);
     }
     if (w->streams && layout->classes >= XENT_KEPT)
         memset(w->kept, 0, sizeof w->kept); /* lines are scaled whole: what is beside a row is to be a number */

@@ -205,14 +205,12 @@ static side_ahead NAME(side_ahead_soft)(const xent_loss_args *a, const NAME(swee
     const ptrdiff_t classes = a->layout->classes, bytes = classes * (ptrdiff_t)sizeof(REAL);
     const xent_view *q = a->probabilities;
     const int apart = a->grad && a->grad->data != a->logits->data;
-    const ptrdiff_t to_step = apart ? row_step(a->layout, a->grad) : 0;
-    side_ahead ahead = {.to = apart ? lowest_of(w->out_rows[0], to_step) : NULL};
-    if (apart) ahead.to_lines = lines_per_class(to_step, bytes, classes);
+    side_ahead ahead = {0};
+    if (apart) ahead.to = asked_from(lines_of_rows(row_step(a->layout, a->grad), bytes, classes), w->out_rows[0]);
     if (q && q->direct && last + 1 < a->layout->rows) {
         const ptrdiff_t step = row_step(a->layout, q);
-        ahead.next = lowest_of(row_of(a->layout, q, last) + step, step), ahead.next_step = XENT_LINE;
-        ahead.next_lines = lines_per_class(step, classes * SIZE_OF[q->type], classes);
-        ahead.next_step *= ahead.next_lines;
+        ahead.next =
+            asked_from(lines_of_rows(step, classes * SIZE_OF[q->type], classes), row_of(a->layout, q, last) + step);
     }
     return ahead;
 }
