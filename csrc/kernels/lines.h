@@ -1,10 +1,10 @@
 /* Lines of numbers that lie `stride` bytes apart, in any of the forms that an array may have, to plain ones and back.
  * Included once per dtype, in pack.c. */
+#include "half.h"
+#include "strides.h"
+
 #ifndef XENT_LINES_H
 #define XENT_LINES_H
-#include "half.h"
-#include "squares_turned.h"
-
 /* n plain bytes to where they belong, past the cache if `past`. */
 XENT_INLINE void put_bytes(char *to, const void *from, ptrdiff_t n, int past) {
     if (past)
@@ -14,7 +14,8 @@ XENT_INLINE void put_bytes(char *to, const void *from, ptrdiff_t n, int past) {
 }
 
 /* n numbers of 16 bits from p on, and to there. */
-static void get_halves(const xent_view *view, const char *p, ptrdiff_t stride, ptrdiff_t n, float *restrict to) {
+static inline void get_half_row(const xent_view *view, const char *p, ptrdiff_t stride, ptrdiff_t n,
+                                float *restrict to) {
     const int plain = stride == 2 && !view->swapped && (uintptr_t)p % 2 == 0;
     uint16_t few[XENT_SMALL_BLOCK];
     if (plain) line_from_half(view->type, (const uint16_t *)(const void *)p, to, n);
@@ -24,8 +25,8 @@ static void get_halves(const xent_view *view, const char *p, ptrdiff_t stride, p
         line_from_half(view->type, few, to + start, m);
     }
 }
-static void put_halves(const xent_view *view, char *p, ptrdiff_t stride, ptrdiff_t n, const float *restrict from,
-                       int past) {
+static inline void put_half_row(const xent_view *view, char *p, ptrdiff_t stride, ptrdiff_t n,
+                                const float *restrict from, int past) {
     uint16_t few[XENT_SMALL_BLOCK];
     for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
         const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
@@ -36,8 +37,49 @@ static void put_halves(const xent_view *view, char *p, ptrdiff_t stride, ptrdiff
             for (ptrdiff_t i = 0; i < m; i++) memcpy(p + i * stride, few + i, 2);
     }
 }
+
+/* So many rows of a grid are converted at once: of short rows that lie side by side as plain ones, more than one. */
+XENT_INLINE ptrdiff_t halves_at_once(const xent_grid *grid, ptrdiff_t plain_step) {
+    const int joined = plain_step == grid->n && grid->n > 0 && grid->n < XENT_LANES && grid->rows > 1;
+    return joined ? XENT_SMALL_BLOCK / grid->n : 1;
+}
+
+/* A grid of 16 bits, as get_grid and put_grid have it. */
+static void get_halves(const xent_view *view, const char *p, const xent_grid *grid, float *restrict to,
+                       ptrdiff_t to_step) {
+    const ptrdiff_t n = grid->n, most = halves_at_once(grid, to_step), ahead = grid->ahead ? grid->ahead : grid->rows;
+    uint16_t few[XENT_SMALL_BLOCK];
+    for (ptrdiff_t r = grid->rows, m; r; r -= m, p += m * grid->row_step, to += m * to_step) {
+        m = most < r ? most : r;
+        if (r > ahead) ask_row(lowest_in_row(p, grid) + ahead * grid->row_step, grid, 1);
+        if (most == 1) {
+            get_half_row(view, p, grid->stride, n, to);
+            continue;
+        }
+        for (ptrdiff_t k = 0; k < m; k++)
+            for (ptrdiff_t i = 0; i < n; i++)
+                fetch(few + k * n + i, p + k * grid->row_step + i * grid->stride, 2, view->swapped);
+        line_from_half(view->type, few, to, m * n);
+    }
+}
+static void put_halves(const xent_view *view, char *p, const xent_grid *grid, const float *restrict from,
+                       ptrdiff_t from_step, int past) {
+    const ptrdiff_t n = grid->n, most = halves_at_once(grid, from_step), ahead = grid->ahead ? grid->ahead : grid->rows;
+    uint16_t few[XENT_SMALL_BLOCK];
+    for (ptrdiff_t r = grid->rows, m; r; r -= m, p += m * grid->row_step, from += m * from_step) {
+        m = most < r ? most : r;
+        if (r > ahead && !(past && grid->stride == 2))
+            ask_row(lowest_in_row(p, grid) + ahead * grid->row_step, grid, 0);
+        if (most == 1) {
+            put_half_row(view, p, grid->stride, n, from, past);
+            continue;
+        }
+        line_to_half(view->type, from, few, m * n);
+        for (ptrdiff_t k = 0; k < m; k++)
+            for (ptrdiff_t i = 0; i < n; i++) memcpy(p + k * grid->row_step + i * grid->stride, few + k * n + i, 2);
+    }
+}
 #endif
-#include "strides.h"
 
 /* n numbers in the opposite order, from p down, past the cache. */
 static void NAME(stream_backwards)(char *p, ptrdiff_t n, const REAL *restrict from) {
@@ -53,20 +95,19 @@ static void NAME(stream_backwards)(char *p, ptrdiff_t n, const REAL *restrict fr
 /* A grid of a view, its first number at p, to plain rows that lie to_step numbers apart. */
 static void NAME(get_grid)(const xent_view *view, const char *p, const xent_grid *grid, REAL *restrict to,
                            ptrdiff_t to_step) {
-    enum { SIZE = sizeof(REAL) };
-    const ptrdiff_t n = grid->n, stride = grid->stride;
-    const int half = sizeof(REAL) == 4 && is_half(view->type);
-    if (!half && !view->swapped && stride != SIZE) {
-        NAME(get_strided)(p, grid, to, to_step);
+    const ptrdiff_t n = grid->n;
+    if (sizeof(REAL) == 4 && is_half(view->type)) {
+        get_halves(view, p, grid, (float *)(void *)to, to_step);
         return;
     }
-    for (ptrdiff_t r = 0; r < grid->rows; r++, p += grid->row_step, to += to_step)
-        if (half)
-            get_halves(view, p, stride, n, (float *)(void *)to);
-        else if (view->swapped)
-            for (ptrdiff_t i = 0; i < n; i++) fetch(to + i, p + i * stride, SIZE, 1);
-        else
-            memcpy(to, p, (size_t)n * SIZE);
+    if (grid->stride == sizeof(REAL) && !grid->ahead)
+        for (ptrdiff_t r = 0; r < grid->rows; r++)
+            memcpy(to + r * to_step, p + r * grid->row_step, (size_t)n * sizeof(REAL));
+    else
+        NAME(get_strided)(p, grid, to, to_step);
+    for (ptrdiff_t r = 0; view->swapped && r < grid->rows; r++)
+        for (ptrdiff_t i = 0; i < n; i++)
+            fetch(to + r * to_step + i, (const char *)(to + r * to_step + i), sizeof(REAL), 1);
 }
 
 /* And back; whole lines of memory past the cache if `past`. */
@@ -74,16 +115,17 @@ static void NAME(put_grid)(const xent_view *view, char *p, const xent_grid *grid
                            ptrdiff_t from_step, int past) {
     enum { SIZE = sizeof(REAL) };
     const ptrdiff_t n = grid->n, stride = grid->stride;
-    const int half = sizeof(REAL) == 4 && is_half(view->type);
-    if (!half && stride != SIZE && !(stride == -SIZE && past)) {
+    if (sizeof(REAL) == 4 && is_half(view->type)) {
+        put_halves(view, p, grid, (const float *)(const void *)from, from_step, past);
+        return;
+    }
+    if (magnitude(stride) != SIZE || !past) {
         NAME(put_strided)(p, grid, from, from_step);
         return;
     }
     for (ptrdiff_t r = 0; r < grid->rows; r++, p += grid->row_step, from += from_step)
-        if (half)
-            put_halves(view, p, stride, n, (const float *)(const void *)from, past);
-        else if (stride == SIZE)
-            put_bytes(p, from, n * SIZE, past);
+        if (stride == SIZE)
+            stream_out(p, from, n * SIZE);
         else
             NAME(stream_backwards)(p, n, from);
 }

@@ -15,7 +15,12 @@ typedef struct {
     ptrdiff_t rows, row_step, n, stride, ahead;
 } xent_grid;
 
-/* All lines of a row of a grid, whose lowest address is p, to be read or to be written. */
+/* The lowest address in a row of a grid whose first number is at p. */
+XENT_INLINE const char *lowest_in_row(const char *p, const xent_grid *grid) {
+    return grid->stride < 0 ? p + (grid->n - 1) * grid->stride : p;
+}
+
+/* All lines of such a row, from there on, to be read or to be written. */
 XENT_INLINE void ask_row(const char *p, const xent_grid *grid, const int in) {
     const ptrdiff_t step = magnitude(grid->stride), each = step < XENT_LINE ? XENT_LINE : step;
     const char *end = p + grid->n * step;
@@ -103,7 +108,9 @@ XENT_INLINE void NAME(put_rising)(char *p, const ptrdiff_t stride, ptrdiff_t n, 
 #undef XENT_RISING
 #define XENT_RISING(OP, STRIDE)         \
     do {                                \
-        if ((STRIDE) == -SIZE)          \
+        if ((STRIDE) == SIZE)           \
+            OP(SIZE, 0)                 \
+        else if ((STRIDE) == -SIZE)     \
             OP(SIZE, 1)                 \
         else if ((STRIDE) == 2 * SIZE)  \
             OP(2 * SIZE, 0)             \
@@ -137,13 +144,13 @@ XENT_NOINLINE void NAME(put_strided)(char *p, const xent_grid *grid, const REAL 
     const ptrdiff_t rows = follow ? (XENT_STRIDE_AHEAD - 1) / span + 1 : grid->ahead < grid->rows ? grid->ahead : 0;
     const ptrdiff_t ahead = rows ? 0 : XENT_STRIDE_AHEAD, last = follow ? 0 : rows ? rows : grid->rows;
     if (stride < 0) p += (n - 1) * stride;
-#define XENT_PUT(STEP, BACK)                                                     \
-    for (ptrdiff_t r = grid->rows; r; r--, p += step, from += from_step) {       \
-        if (r > last) ask_row(p + rows * step, grid, 0);                         \
-        if ((STEP) == SIZE)                                                      \
-            NAME(get_rising)((const char *)from, SIZE, n, (REAL *)(void *)p, 1); \
-        else                                                                     \
-            NAME(put_rising)(p, STEP, n, from, ahead, BACK);                     \
+#define XENT_PUT(STEP, BACK)                                                        \
+    for (ptrdiff_t r = grid->rows; r; r--, p += step, from += from_step) {          \
+        if (r > last) ask_row(p + rows * step, grid, 0);                            \
+        if ((STEP) == SIZE)                                                         \
+            NAME(get_rising)((const char *)from, SIZE, n, (REAL *)(void *)p, BACK); \
+        else                                                                        \
+            NAME(put_rising)(p, STEP, n, from, ahead, BACK);                        \
     }
     XENT_RISING(XENT_PUT, stride);
 #undef XENT_PUT
