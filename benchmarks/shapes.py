@@ -48,6 +48,11 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], int, Callable[[Any], Any]]] = {
     "(8192, 1000), classes backwards": ((8192, 1000), 1, lambda a: a[:, ::-1]),
     "(4096, 2000), every second class": ((4096, 2000), 1, lambda a: a[:, ::2]),
     "(8192, 1000), every second row": ((8192, 1000), 1, lambda a: a[::2]),
+    "(4096, 3000), every third class": ((4096, 3000), 1, lambda a: a[:, ::3]),
+    "(65536, 128), every second class backwards": ((65536, 128), 1, lambda a: a[:, ::-2]),
+    "(65536, 64), rows backwards": ((65536, 64), 1, lambda a: a[::-1]),
+    "(65536, 10), classes backwards": ((65536, 10), 1, lambda a: a[:, ::-1]),
+    "(1000, 8192), axis 0, every second row": ((1000, 8192), 0, lambda a: a[:, ::2]),
 }
 FEW = [(65536, 10), (1_000_000, 3), (65536, 32), (16384, 33), (16384, 100)]
 SWEEP, SWEEP_LOGITS = range(1, 301), 2**21

@@ -1,5 +1,4 @@
-/* Lines of numbers that lie `stride` bytes apart, in any of the forms that an array may have, to plain ones and back.
- * Included once per dtype, in pack.c. */
+/* Grids of numbers, in any of the forms that an array may have, to plain rows and back. Included once per dtype, in pack.c. */
 #include "half.h"
 #include "strides.h"
 
@@ -87,7 +86,7 @@ static void NAME(stream_backwards)(char *p, ptrdiff_t n, const REAL *restrict fr
     REAL few[XENT_SMALL_BLOCK];
     for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
-        NAME(get_rising)((const char *)(from + start), SIZE, m, few, 1);
+        NAME(get_rising)((const char *)(from + start), SIZE, m, (char *)few, 1);
         stream_out(p - (start + m - 1) * SIZE, few, m * SIZE);
     }
 }

@@ -119,7 +119,7 @@ static void NAME(move_sideways)(const xent_layout *layout, const xent_view *view
     }
 }
 
-/* The same of rows that do not: of one class axis, or of more, row by row and plane by plane. */
+/* A run of rows that do not lie side by side: one grid, or, where there is more than one class axis, some of each row. */
 static void NAME(move_grids)(const xent_layout *layout, const xent_view *view, char *first, const row_run *run,
                              NAME(pack) * pack, ptrdiff_t row, int in) {
     const int last = layout->n_class - 1;

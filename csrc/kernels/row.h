@@ -163,7 +163,7 @@ typedef struct NAME(sweeper) {
     char *x_rows[XENT_ROWS], *out_rows[XENT_ROWS];
     ptrdiff_t first;                /* of the rows found */
     ptrdiff_t ahead;                /* how far to look ahead from one of them, and then as far again */
-    ptrdiff_t gap;                  /* from the end of a row longer than that to the next */
+    ptrdiff_t gap;                  /* from the end of a long row to the next, in whose place that is to be looked */
     ptrdiff_t stores_ahead;         /* how far before terms are stored their lines are asked for */
     int streams;                    /* results may go past the cache */
     asked_lines x_asked, out_asked; /* of rows side by side: what XENT_SIDE of them are to be asked for */
@@ -221,7 +221,7 @@ XENT_INLINE const REAL *NAME(logits_at)(NAME(sweeper) * w, char *row, ptrdiff_t 
 }
 
 /* What to ask for while row r of those found is summed from x, its class `start`, on: what comes XENT_AHEAD bytes later,
- * in rows of one block as many rows later as that makes. */
+ * passing over what is between two rows; in rows of one block as many rows later as that makes. */
 XENT_INLINE look_ahead NAME(ahead_of)(const NAME(sweeper) * w, int r, const REAL *x, ptrdiff_t start) {
     const ptrdiff_t group = XENT_LANES * (ptrdiff_t)sizeof(REAL);
     const xent_view *v = w->x;
@@ -317,7 +317,7 @@ static inline void NAME(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int
     these_rows(w->layout, w->x, row, n, w->x_rows);
     const int short_rows = n > 1 && size > 0 && size < XENT_AHEAD;
     w->first = row[0], w->ahead = XENT_AHEAD, w->stores_ahead = XENT_STORES_AHEAD;
-    w->gap = short_rows || !w->layout->n_batch ? 0 : row_step(w->layout, w->x) - size;
+    w->gap = short_rows || !w->x->direct || !w->layout->n_batch ? 0 : row_step(w->layout, w->x) - size;
     if (short_rows) w->ahead = row_step(w->layout, w->x) * (XENT_AHEAD / size);
     if (short_rows && w->out && row_step(w->layout, w->out) != size)
         w->stores_ahead = row_step(w->layout, w->out) * ((XENT_STORES_AHEAD - 1) / size + 1);
