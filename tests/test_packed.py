@@ -149,7 +149,7 @@ VIEWS = {
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("classes", [3, 61, 64, 200, 1000, 5000])
 def test_large_views(classes, view, threads):
-    """Results of more than 16 MiB in all, which go past the cache where they can; and nothing between them is written."""
+    """Results of more than 16 MiB, which go past the cache where they can; and nothing between them is written."""
     each_row, each_class, seen = VIEWS[view]
     rows = (1 << 22) // classes + 3
     shape = (each_row * rows, each_class * classes)

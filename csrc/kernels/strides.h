@@ -7,8 +7,9 @@
 
 /* So many bytes before a number is written its line is asked for: no processor looks ahead there if not all of it is written
  * (256 x 1000, every second class: 1.3 ns a number for that alone, 0.4 so). What is read was asked for with the rows packed
- * before (view_pack); twice is more than once (loss, 1.7 times contiguous rows against 1.4). */
-enum { XENT_STRIDE_AHEAD = 1024 };
+ * before (view_pack); twice is more than once (loss, 1.7 times contiguous rows against 1.4). And no more bytes than that are
+ * asked for before long lines of columns, which would push each other out. */
+enum { XENT_STRIDE_AHEAD = 1024, XENT_STRIDE_MOST = 4096 };
 
 /* `rows` rows of n numbers: from row to row row_step bytes, from number to number `stride`; rows to be asked for so many
  * before they are copied, 0: they follow each other in memory. */
@@ -142,7 +143,8 @@ XENT_NOINLINE void NAME(put_strided)(char *p, const xent_grid *grid, const REAL 
     enum { SIZE = sizeof(REAL) };
     const ptrdiff_t n = grid->n, stride = grid->stride, step = grid->row_step, span = n * magnitude(stride);
     const int follow = !grid->ahead && grid->rows > 1 && stride != -SIZE && span && span < XENT_STRIDE_AHEAD;
-    const ptrdiff_t rows = follow ? (XENT_STRIDE_AHEAD - 1) / span + 1 : grid->ahead < grid->rows ? grid->ahead : 0;
+    const ptrdiff_t fit = span ? XENT_STRIDE_MOST / span + 1 : 0, few = grid->ahead < fit ? grid->ahead : fit;
+    const ptrdiff_t rows = follow ? (XENT_STRIDE_AHEAD - 1) / span + 1 : few < grid->rows ? few : 0;
     const ptrdiff_t ahead = rows ? 0 : XENT_STRIDE_AHEAD, last = follow ? 0 : rows ? rows : grid->rows;
     if (stride < 0) p += (n - 1) * stride;
 #define XENT_PUT(STEP, BACK)                                               \
