@@ -47,6 +47,9 @@ enum {
 XENT_INLINE void stream_line(void *to, const void *line) {
 #if defined(__AVX512F__)
     _mm512_stream_si512(to, _mm512_loadu_si512(line));
+#elif defined(__AVX__)
+    for (int i = 0; i < XENT_LINE; i += 32)
+        _mm256_stream_si256((__m256i *)((char *)to + i), _mm256_loadu_si256((const __m256i *)((const char *)line + i)));
 #else
     for (int i = 0; i < XENT_LINE; i += 16)
         _mm_stream_si128((__m128i *)((char *)to + i), _mm_loadu_si128((const __m128i *)((const char *)line + i)));
