@@ -11,8 +11,9 @@ typedef struct {
 } asked_lines;
 
 /* All lines of XENT_SIDE rows of so many bytes that lie `step` bytes apart, with what is between them if that is not more
- * than they are; else a row with every class, if there are as many. By contiguous rows, one thread: 16384 x 100, every third
- * row, 2.0 if nothing is asked for, 1.5 so; every second row 1.1 with what is between them, 1.3 row by row. */
+ * than they are, or a few lines at most; else a row with every class, if there are as many. By contiguous rows, one thread:
+ * 16384 x 100, every third row, 2.0 if nothing is asked for, 1.5 so; every second row 1.1 with what is between them, 1.3
+ * row by row. */
 XENT_INLINE asked_lines lines_of_rows(ptrdiff_t step, ptrdiff_t bytes, ptrdiff_t classes) {
     const ptrdiff_t each = magnitude(step), all = (XENT_SIDE * each + XENT_LINE - 1) / XENT_LINE;
     asked_lines a = {.side = XENT_SIDE * step};
