@@ -92,7 +92,7 @@ static xent_status sweep(const xent_kernels *kernels, const xent_dense_args *arg
 }
 
 typedef struct {
-    void (*kernel)(const void *, double *, ptrdiff_t, ptrdiff_t);
+    const xent_kernels *kernels;
     const char *x;
     double *squares;
     ptrdiff_t columns, row_bytes;
@@ -100,11 +100,18 @@ typedef struct {
 
 static void squares_piece(void *context, ptrdiff_t first, ptrdiff_t last) {
     const squares_loop *l = context;
-    l->kernel(l->x + first * l->row_bytes, l->squares + first, last - first, l->columns);
+    l->kernels->row_squares(l->x + first * l->row_bytes, l->squares + first, last - first, l->columns);
 }
 
-static void row_squares(squares_loop loop, ptrdiff_t rows) {
-    xent_parallel_for(rows, threads_for((double)rows, loop.columns, NS_CHEAP), squares_piece, &loop);
+static void row_squares(const xent_kernels *kernels, const void *x, ptrdiff_t item, double *squares, ptrdiff_t rows,
+                        ptrdiff_t columns) {
+    const int threads = threads_for((double)rows, columns, NS_CHEAP);
+    if (threads <= 1) {
+        kernels->row_squares(x, squares, rows, columns);
+        return;
+    }
+    squares_loop loop = {kernels, x, squares, columns, columns * item};
+    xent_parallel_for(rows, threads, squares_piece, &loop);
 }
 
 #define API_OF(DTYPE, REAL)                                                                                         \
@@ -128,13 +135,13 @@ static void row_squares(squares_loop loop, ptrdiff_t rows) {
         return sweep(&xent_live_table()->DTYPE, &args, squares, backward_tiles);                                    \
     }                                                                                                               \
     void xent_row_squares_##DTYPE(const REAL *x, double *squares, ptrdiff_t rows, ptrdiff_t columns) {              \
-        row_squares((squares_loop){xent_live_table()->DTYPE.row_squares, (const char *)x, squares, columns,         \
-                                   columns * (ptrdiff_t)sizeof *x},                                                 \
-                    rows);                                                                                          \
+        row_squares(&xent_live_table()->DTYPE, x, (ptrdiff_t)sizeof *x, squares, rows, columns);                    \
     }                                                                                                               \
-    void xent_network_norms_##DTYPE(const double *squares, const double *biases, REAL *norms, ptrdiff_t layers,     \
-                                    ptrdiff_t rows) {                                                               \
-        xent_live_table()->DTYPE.network_norms(squares, biases, norms, layers, rows);                               \
+    void xent_network_norms_##DTYPE(const REAL *x, ptrdiff_t columns, double *squares, const double *biases,        \
+                                    REAL *norms, ptrdiff_t layers, ptrdiff_t rows) {                                \
+        const xent_kernels *kernels = &xent_live_table()->DTYPE;                                                    \
+        row_squares(kernels, x, (ptrdiff_t)sizeof *x, squares + layers * rows, rows, columns);                      \
+        kernels->network_norms(squares, biases, norms, layers, rows);                                               \
     }
 
 API_OF(f32, float)

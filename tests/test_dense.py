@@ -384,7 +384,7 @@ def test_bits_over_threads_and_tiers(dtype, every_tier, threads):
                 assert got == expected
 
 
-@pytest.mark.parametrize("columns", [*range(1, 70), 511, 512, 513, 1024, 1030])
+@pytest.mark.parametrize("columns", [*range(1, 70), 511, 512, 513, 1023, 1024, 1025, 1030, 2050])
 def test_squares(tier, dtype, columns):
     """Positive terms: of float32 at most 5 roundings to float32 each (6 for a first term of 33 to 64 numbers, and the
     bound is that of 5: they do not all go one way), else n / 64 + 12 in double."""
@@ -400,7 +400,7 @@ def test_squares(tier, dtype, columns):
         assert alone[0] == out[i]
 
 
-@pytest.mark.parametrize("columns", [1, 10, 16, 17, 40, 64, 65, 530])
+@pytest.mark.parametrize("columns", [1, 10, 16, 17, 40, 64, 65, 530, 1100])
 def test_squares_of_any_size(tier, columns):
     """Float32 squares that overflow or vanish, alone or beside others; zeros, infinities, NaN: as in double."""
     rng = np.random.default_rng(columns)

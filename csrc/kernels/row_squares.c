@@ -8,25 +8,24 @@
 #include "dense.h"
 #include "squares.h"
 
-/* sums[i step] = the sum of the squares of row i, 0 < n <= XENT_DENSE_COLUMNS numbers. Not inlined: row_squares would have
- * it twice. */
-__attribute__((noinline)) void KERNEL(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride,
-                                                   double *sums, ptrdiff_t step) {
+void KERNEL(square_sums)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums, ptrdiff_t step) {
     enum { N = XENT_SQUARE_ROWS };
-    ptrdiff_t r = step == 1 ? rows / N * N : 0;
-    if (r) NAME(sums_of_rows)(x, r, n, stride, sums);
-    for (; r < rows; r += N) {
-        const ptrdiff_t m = rows - r < N ? rows - r : N;
+    if (step == 1) {
+        NAME(sums_of_rows)(x, rows, n, stride, sums);
+        return;
+    }
+    for (; rows > 0; rows -= N, x += N * stride, sums += N * step) {
+        const ptrdiff_t m = rows < N ? rows : N;
         double some[N];
-        NAME(sums_of_rows)(x + r * stride, m, n, stride, some);
-        for (ptrdiff_t i = 0; i < m; i++) sums[(r + i) * step] = some[i];
+        NAME(sums_of_rows)(x, m, n, stride, some);
+        for (ptrdiff_t i = 0; i < m; i++) sums[i * step] = some[i];
     }
 }
 
 void KERNEL(row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t columns) {
     const REAL *row = x;
     if (columns > 0 && columns <= XENT_DENSE_COLUMNS) {
-        KERNEL(square_sums)(row, rows, columns, columns, out, 1);
+        NAME(sums_of_rows)(row, rows, columns, columns, out);
         return;
     }
     for (ptrdiff_t r = 0; r < rows; r += XENT_SQUARE_ROWS, row += XENT_SQUARE_ROWS * columns) {
@@ -35,7 +34,7 @@ void KERNEL(row_squares)(const void *x, double *out, ptrdiff_t rows, ptrdiff_t c
         for (ptrdiff_t i = 0; i < m; i++) out[r + i] = 0.0;
         for (ptrdiff_t c = 0; c < columns; c += XENT_DENSE_COLUMNS) {
             const ptrdiff_t n = columns - c < XENT_DENSE_COLUMNS ? columns - c : XENT_DENSE_COLUMNS;
-            KERNEL(square_sums)(row + c, m, n, columns, block, 1);
+            NAME(sums_of_rows)(row + c, m, n, columns, block);
             for (ptrdiff_t i = 0; i < m; i++) out[r + i] += block[i];
         }
     }

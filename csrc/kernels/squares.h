@@ -55,8 +55,7 @@ XENT_NOINLINE double NAME(squares_of_row)(const REAL *x, ptrdiff_t n) {
     return n <= 16 ? NAME(squares_in)(x, n, 16) : NAME(squares_in)(x, n, XENT_LANES);
 }
 
-/* sums[i] = the sum of the squares of row i, 0 < n <= XENT_DENSE_COLUMNS numbers; up to a multiple of XENT_SQUARE_ROWS,
- * sums are written for rows that are not there. */
+/* sums[i] = the sum of the squares of row i, 0 < n <= XENT_DENSE_COLUMNS numbers. */
 XENT_NOINLINE void NAME(sums_of_rows)(const REAL *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums) {
     enum { N = XENT_SQUARE_ROWS };
     if (sizeof(REAL) == 8) {

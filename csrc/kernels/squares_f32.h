@@ -2,7 +2,8 @@
  *
  * A row is read in vectors of 16, the last of which ends with it: what it has of the vector before counts as 0. (A row
  * of fewer is one vector, and what follows it counts as 0.) Of each 64 numbers, lane l of 16 adds up v[l]^2, v[l + 16]^2,
- * v[l + 32]^2, v[l + 48]^2 by fused multiply-adds in float32. Of rows of more than 64 numbers these are added in double;
+ * v[l + 32]^2, v[l + 48]^2 by fused multiply-adds in float32; of a row of at most 64, its last vector comes first, so that
+ * no sum has to be made ready before the loop. Of rows of more than 64 numbers these are added in double;
  * then lane l is added to lane l + 8, and neighbours to neighbours, for 16 rows at once. Of shorter rows lane l is added
  * to lane l + 8 and l + 4 in float32, neighbours to neighbours, of at most 32 numbers the first time in float32, the rest
  * in double, for 4 rows at once. At most 6 roundings to float32 lie on the way of a term.
@@ -41,12 +42,11 @@ XENT_INLINE void add_eight(const float *x, eight_f32 *s) {
     for (int l = 0; l < 8; l++) sum[l] = fmaf(v[l], v[l], sum[l]);
     memcpy(s, sum, sizeof sum);
 }
-XENT_INLINE void add_kept_of_eight(const float *x, const uint32_t *keep, eight_f32 *s) {
+XENT_INLINE void add_kept_of_eight(const float *x, const eight_u32 *keep, eight_f32 *s) {
     float kept[8];
-    eight_u32 v, mask;
+    eight_u32 v;
     memcpy(&v, x, sizeof v);
-    memcpy(&mask, keep, sizeof mask);
-    v &= mask;
+    v &= *keep;
     memcpy(kept, &v, sizeof v);
     add_eight(kept, s);
 }
@@ -95,22 +95,24 @@ XENT_INLINE void quarter_lanes(const eight_f32 lanes[2], four_f32 *to) {
  * vectors: a body for each was no faster, and is not in the cache when a small network's step comes to it. The rows of the
  * loop are written out: of arrays of them gcc 12 makes code that is twice as slow. */
 #define FOUR(ROW) ROW(0) ROW(1) ROW(2) ROW(3)
-#define ROW_BEGINS(i)                   \
-    const float *p##i = x + (i)*stride; \
-    eight_f32 s##i[2] = {(eight_f32){0} + SQUARE_FLOOR, (eight_f32){0} + SQUARE_FLOOR};
-#define ROW_ADDS(i) add_eight(p##i + c, &s##i[0]), add_eight(p##i + c + HALF, &s##i[1]);
-#define ROW_ENDS(i)                                                                                               \
-    add_kept_of_eight(p##i + last, keep, &s##i[0]), add_kept_of_eight(p##i + last + HALF, keep + HALF, &s##i[1]); \
-    quarter_lanes(s##i, &q[i]);
+#define ROW_BEGINS(i)                                                                   \
+    eight_f32 s##i[2] = {(eight_f32){0} + SQUARE_FLOOR, (eight_f32){0} + SQUARE_FLOOR}; \
+    add_kept_of_eight(tail + (i)*stride, &mask[0], &s##i[0]),                           \
+        add_kept_of_eight(tail + (i)*stride + HALF, &mask[1], &s##i[1]);
+#define ROW_ADDS(i) add_eight(p + (i)*stride, &s##i[0]), add_eight(p + (i)*stride + HALF, &s##i[1]);
+#define ROW_ENDS(i) quarter_lanes(s##i, &q[i]);
 XENT_NOINLINE uint64_t short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const uint32_t *keep,
                                   double *sums) {
     enum { V = XENT_SQUARE_LANES, HALF = V / 2, N = 4 };
-    const ptrdiff_t before_last = (n - 1) / V * V, last = n < V ? 0 : n - V;
+    const ptrdiff_t before_last = (n - 1) / V * V;
+    const float *tail = n < V ? x : x + (n - V);
+    eight_u32 mask[2];
+    memcpy(mask, keep, sizeof mask);
     four_u64 most = {0};
-    for (; rows > 0; rows -= N, x += N * stride, sums += N) {
+    for (; rows > 0; rows -= N, x += N * stride, tail += N * stride, sums += N) {
         four_f32 q[N];
         FOUR(ROW_BEGINS)
-        for (ptrdiff_t c = 0; c < before_last; c += V) {
+        for (const float *p = x, *end = x + before_last; p < end; p += V) {
             FOUR(ROW_ADDS)
         }
         FOUR(ROW_ENDS)
@@ -124,6 +126,7 @@ XENT_NOINLINE uint64_t short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, p
 XENT_NOINLINE uint64_t last_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride,
                                        const uint32_t *keep, double *sums) {
     enum { V = XENT_SQUARE_LANES, N = 4 };
+    double some[V + N];
     float copies[(V + N) * V > N * XENT_SQUARE_STEP ? (V + N) * V : N * XENT_SQUARE_STEP];
     const ptrdiff_t width = n < V ? V : n, step = stride < width ? stride : width, whole = (rows + N - 1) / N * N;
     const ptrdiff_t end = (whole - 1) * step + width, joined = step == stride ? (rows - 1) * stride + n : 0;
@@ -131,7 +134,9 @@ XENT_NOINLINE uint64_t last_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t
     memcpy(copies, x, (size_t)joined * sizeof *copies);
     for (ptrdiff_t r = 0; r < rows && !joined; r++)
         memcpy(copies + r * step, x + r * stride, (size_t)n * sizeof *copies);
-    return short_rows(copies, whole, n, step, keep, sums);
+    const uint64_t most = short_rows(copies, whole, n, step, keep, some);
+    memcpy(sums, some, (size_t)rows * sizeof *some);
+    return most;
 }
 
 /* The same of any number of rows. */
@@ -147,7 +152,7 @@ XENT_INLINE uint64_t any_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n,
 
 #include "squares_long.h"
 
-/* sums[i] of `rows` rows of 0 < n <= XENT_DENSE_COLUMNS numbers, and of none up to a multiple of 16. */
+/* sums[i] of `rows` rows of 0 < n <= XENT_DENSE_COLUMNS numbers */
 XENT_INLINE uint64_t quick_sums(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums) {
     enum { V = XENT_SQUARE_LANES };
     static uint64_t (*const LONG[])(const square_rows *) = {long_rows_1, long_rows_2, long_rows_3, long_rows_4};

@@ -1,6 +1,6 @@
 /* Squares of float32 rows of more than 64 numbers: part of squares_f32.h, which says in what order they are added. */
 
-/* Of `rows` rows, 16 at a time; the last few in `sums` up to a multiple of that. */
+/* Of `rows` rows, 16 at a time. */
 typedef struct {
     const float *x;
     ptrdiff_t rows, n, stride;
@@ -41,7 +41,7 @@ XENT_INLINE void add_neighbours(double *restrict to, const double *from, const i
         double *restrict sums = a->sums;                                                                              \
         uint64_t most = 0;                                                                                            \
         for (ptrdiff_t rows = a->rows; rows > 0; rows -= N, sums += N) {                                              \
-            double w[HALF * N], h[HALF / 2 * N], q[HALF / 4 * N];                                                     \
+            double w[HALF * N], h[HALF / 2 * N], q[HALF / 4 * N], some[N];                                            \
             const ptrdiff_t m = rows < N ? rows : N;                                                                  \
             if (rows < N) memset(w, 0, sizeof w);                                                                     \
             for (ptrdiff_t r = 0; r < m; r++, x += a->stride) {                                                       \
@@ -54,8 +54,9 @@ XENT_INLINE void add_neighbours(double *restrict to, const double *from, const i
             }                                                                                                         \
             add_neighbours(h, w, HALF / 2 * N);                                                                       \
             add_neighbours(q, h, HALF / 4 * N);                                                                       \
-            add_neighbours(sums, q, N);                                                                               \
-            for (ptrdiff_t i = 0; i < m; i++) most |= above_floor(sums[i]);                                           \
+            add_neighbours(some, q, N);                                                                               \
+            memcpy(sums, some, (size_t)m * sizeof *some);                                                             \
+            for (ptrdiff_t i = 0; i < m; i++) most |= above_floor(some[i]);                                           \
         }                                                                                                             \
         return most;                                                                                                  \
     }

@@ -221,11 +221,12 @@ cdef class NetworkNorms:
                 self.now(x)
 
     cdef void now(self, const void *x) noexcept nogil:
-        row_squares_now(self.type, x, self.squares + self.layers * self.rows, self.rows, self.columns)
         if self.type == cnp.NPY_FLOAT32:
-            xent_network_norms_f32(self.squares, self.biases, <float *> self.to, self.layers, self.rows)
+            xent_network_norms_f32(<const float *> x, self.columns, self.squares, self.biases, <float *> self.to,
+                                   self.layers, self.rows)
         else:
-            xent_network_norms_f64(self.squares, self.biases, <double *> self.to, self.layers, self.rows)
+            xent_network_norms_f64(<const double *> x, self.columns, self.squares, self.biases, <double *> self.to,
+                                   self.layers, self.rows)
 
     def run(self, cnp.ndarray x not None):
         self.take(self.input_of(x))

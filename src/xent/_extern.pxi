@@ -114,8 +114,8 @@ cdef extern from "xent.h" nogil:
                                              double *, Py_ssize_t, Py_ssize_t)
     void xent_row_squares_f32(const float *, double *, Py_ssize_t, Py_ssize_t)
     void xent_row_squares_f64(const double *, double *, Py_ssize_t, Py_ssize_t)
-    void xent_network_norms_f32(const double *, const double *, float *, Py_ssize_t, Py_ssize_t)
-    void xent_network_norms_f64(const double *, const double *, double *, Py_ssize_t, Py_ssize_t)
+    void xent_network_norms_f32(const float *, Py_ssize_t, double *, const double *, float *, Py_ssize_t, Py_ssize_t)
+    void xent_network_norms_f64(const double *, Py_ssize_t, double *, const double *, double *, Py_ssize_t, Py_ssize_t)
     void xent_exp_f32(const float *, float *, Py_ssize_t)
     void xent_exp_f64(const double *, double *, Py_ssize_t)
     ctypedef enum xent_relation:

@@ -66,6 +66,8 @@ class Step:
         h_(i+1) and dz_i of each layer; the last of both is `logits`.
     norms : ndarray, shape (...), or None
         The norm of each sample's gradient.
+    one_sample : bool
+        Whether x is a single sample, and its norm a number.
     memory : ndarray
         The block that holds them.
     """
@@ -81,6 +83,7 @@ class Step:
         self.saved = [next(arrays) if layer.code in OF_Z else None for layer in layers]
         self.logits = self.outputs[-1].reshape(*batch, widths[-1])
         self.norms = np.empty(batch, dtype) if norms else None
+        self.one_sample = not batch
         # ||dz_i||^2 of each layer and row, then ||h_i||^2
         self.squares = np.empty((2, len(layers), rows)) if norms else None
 

@@ -124,6 +124,6 @@ def mlp_with_grad(
     norms = step.norms
     if norms is None:
         return (result[0], grads, result[1]) if return_lse else (result, grads)
-    if norms.ndim == 0:
+    if step.one_sample:
         norms = norms[()]
     return (result[0], grads, result[1], norms) if return_lse else (result, grads, norms)

@@ -24,23 +24,25 @@ static void *new_elements(xent_type type, ptrdiff_t n, uint64_t seed) {
     return data;
 }
 
-/* Of a network of two layers with the same squares of dz and inputs 0: the first has a bias, the second none. */
+/* Of a network of two layers with the same squares of dz, and inputs 0: the first has a bias, the second none. */
 static void exercise_norms(xent_type type, const double *squares, ptrdiff_t rows) {
     const size_t size = (size_t)rows * sizeof *squares;
     const double biases[2] = {1.0, 0.0};
+    enum { COLUMNS = 3 };
     double *all = calloc(4, size + !rows);
-    void *norms = malloc((size_t)rows * TYPE_SIZE[type] + !rows);
-    CHECK(all && norms);
+    void *norms = malloc((size_t)rows * TYPE_SIZE[type] + !rows), *x = calloc((size_t)rows * COLUMNS, TYPE_SIZE[type]);
+    CHECK(all && norms && (x || !rows));
     memcpy(all, squares, size), memcpy(all + rows, squares, size);
+    for (ptrdiff_t i = 0; i < rows; i++) all[2 * rows + i] = 1.0; /* to be overwritten by the squares of x */
     if (type == XENT_FLOAT32)
-        xent_network_norms_f32(all, biases, norms, 2, rows);
+        xent_network_norms_f32(x, COLUMNS, all, biases, norms, 2, rows);
     else
-        xent_network_norms_f64(all, biases, norms, 2, rows);
+        xent_network_norms_f64(x, COLUMNS, all, biases, norms, 2, rows);
     for (ptrdiff_t i = 0; i < rows; i++) {
         const double norm = type == XENT_FLOAT32 ? ((float *)norms)[i] : ((double *)norms)[i];
         if (squares[i] < 1e76) CHECK(norm >= 0.0 && norm * norm <= squares[i] * (1.0 + 1e-6));
     }
-    free(all), free(norms);
+    free(all), free(norms), free(x);
 }
 
 static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, ptrdiff_t rows, ptrdiff_t columns,
