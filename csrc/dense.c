@@ -140,7 +140,7 @@ static void row_squares(const xent_kernels *kernels, const void *x, ptrdiff_t it
     void xent_network_norms_##DTYPE(const REAL *x, ptrdiff_t columns, double *squares, const double *biases,        \
                                     REAL *norms, ptrdiff_t layers, ptrdiff_t rows) {                                \
         const xent_kernels *kernels = &xent_live_table()->DTYPE;                                                    \
-        row_squares(kernels, x, (ptrdiff_t)sizeof *x, squares + layers * rows, rows, columns);                      \
+        if (layers > 0) row_squares(kernels, x, (ptrdiff_t)sizeof *x, squares + layers * rows, rows, columns);      \
         kernels->network_norms(squares, biases, norms, layers, rows);                                               \
     }
 

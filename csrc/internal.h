@@ -112,8 +112,8 @@ typedef struct {
     int accumulate;
 } xent_dense_args;
 
-/* What one call of a kernel works on: at most XENT_DENSE_COLUMNS columns of some rows. (Sums of squares of more: there would
- * be more of squares_f32.h's floors than its test allows for.) */
+/* What one call of a kernel works on: at most XENT_DENSE_COLUMNS columns of some rows. A sum of squares of more would contain
+ * more of the floors of squares_f32.h than above_floor allows for. */
 enum { XENT_DENSE_COLUMNS = 1024 };
 typedef struct {
     ptrdiff_t row, rows, column, columns;

@@ -199,8 +199,8 @@ XENT_API void xent_row_squares_f32(const float *x, double *squares, ptrdiff_t ro
 XENT_API void xent_row_squares_f64(const double *x, double *squares, ptrdiff_t rows, ptrdiff_t columns);
 
 /* norms[i] = sqrt(sum over the layers of squares[0][layer][i] (squares[1][layer][i] + biases[layer])): with the squares
- * of dz_i and of the layer's input, and 1 for a layer with a bias, the norm of sample i's gradient of a network. Those of
- * the first layer's input, x (rows, columns), are taken first and put into squares[1][0]. */
+ * of dz_i and of the layer's input, and 1 for a layer with a bias, the norm of sample i's gradient of a network. squares is
+ * (2, layers, rows); those of the first layer's input, x (rows, columns), are taken first and put into squares[1][0]. */
 XENT_API void xent_network_norms_f32(const float *x, ptrdiff_t columns, double *squares, const double *biases,
                                      float *norms, ptrdiff_t layers, ptrdiff_t rows);
 XENT_API void xent_network_norms_f64(const double *x, ptrdiff_t columns, double *squares, const double *biases,

@@ -353,3 +353,15 @@ def test_norms_are_those_of_a_row_alone(tier, dtype, rows, layers):
     np.testing.assert_array_equal(norms.view(f"u{norms.itemsize}"), alone.view(f"u{norms.itemsize}"))
     assert np.isnan(norms[-1]) == (rows > 3)
     assert rows < 2 or norms[rows // 2] == 0
+
+
+def test_norm_of_one_sample(dtype):
+    """A number, that of a batch of one, which further steps leave as it is."""
+    params, (x, labels) = network([5, 4, 3], dtype), batch((1, 5), 3, dtype)
+    workspace = xent.MlpWorkspace()
+    of_batch = xent.mlp_with_grad(params, x, labels, per_sample_norms=True)[-1]
+    norm = xent.mlp_with_grad(params, x[0], labels[0], workspace=workspace, per_sample_norms=True)[-1]
+    assert type(norm) is np.dtype(dtype).type
+    assert of_batch.shape == (1,) and norm == of_batch[0]
+    xent.mlp_with_grad(params, 2 * x[0], labels[0], workspace=workspace, per_sample_norms=True)
+    assert norm == of_batch[0]

@@ -27,7 +27,8 @@ typedef uint32_t eight_u32 __attribute__((vector_size(32)));
 typedef double four_f64 __attribute__((vector_size(32)));
 typedef uint64_t four_u64 __attribute__((vector_size(32)));
 
-/* Below 2^60 for a sum from 2^-64 to 2^192, of which at most 2^8 floors are less than 2^-28; not for 0, infinity, NaN. */
+/* Below 2^60 for a sum from 2^-64 to 2^192, of which 2^8 floors, as many as there are at most, are no more than the part 2^-28;
+ * not for 0, infinity, NaN. */
 XENT_INLINE uint64_t above_floor(double sum) {
     return bits_of(sum) - bits_of(0x1p-64);
 }
@@ -139,10 +140,15 @@ XENT_NOINLINE uint64_t last_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t
     return most;
 }
 
-/* The same of any number of rows. */
+/* The same of any number of rows. What is behind a row of fewer than 16 numbers is read only if it is the next row: what
+ * lies between two, another thread may be writing. */
 XENT_INLINE uint64_t any_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const uint32_t *keep,
                                     double *sums) {
     enum { V = XENT_SQUARE_LANES, N = 4 };
+    uint64_t apart = 0;
+    for (; n < V && stride > n && rows > 0; rows -= V, x += V * stride, sums += V)
+        apart |= last_short_rows(x, rows < V ? rows : V, n, stride, keep, sums);
+    if (rows <= 0) return apart;
     const ptrdiff_t over = n < V ? (V - n + stride - 1) / stride : 0;
     const ptrdiff_t direct = rows < over ? 0 : (rows - over) / N * N;
     const uint64_t most = short_rows(x, direct, n, stride, keep, sums);

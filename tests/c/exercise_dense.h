@@ -24,23 +24,27 @@ static void *new_elements(xent_type type, ptrdiff_t n, uint64_t seed) {
     return data;
 }
 
-/* Of a network of two layers with the same squares of dz, and inputs 0: the first has a bias, the second none. */
+/* Of a network of two layers with the same squares of dz: the first has a bias and an input of ones, the second none and 0. */
 static void exercise_norms(xent_type type, const double *squares, ptrdiff_t rows) {
     const size_t size = (size_t)rows * sizeof *squares;
     const double biases[2] = {1.0, 0.0};
     enum { COLUMNS = 3 };
     double *all = calloc(4, size + !rows);
-    void *norms = malloc((size_t)rows * TYPE_SIZE[type] + !rows), *x = calloc((size_t)rows * COLUMNS, TYPE_SIZE[type]);
-    CHECK(all && norms && (x || !rows));
+    void *norms = malloc((size_t)rows * TYPE_SIZE[type] + !rows);
+    char *x = malloc((size_t)rows * COLUMNS * TYPE_SIZE[type] + !rows);
+    CHECK(all && norms && x);
+    for (ptrdiff_t i = 0; i < rows * COLUMNS; i++) encode(1.0, type, (unsigned char *)x + (size_t)i * TYPE_SIZE[type]);
     memcpy(all, squares, size), memcpy(all + rows, squares, size);
     for (ptrdiff_t i = 0; i < rows; i++) all[2 * rows + i] = 1.0; /* to be overwritten by the squares of x */
     if (type == XENT_FLOAT32)
-        xent_network_norms_f32(x, COLUMNS, all, biases, norms, 2, rows);
+        xent_network_norms_f32((float *)(void *)x, COLUMNS, all, biases, norms, 2, rows);
     else
-        xent_network_norms_f64(x, COLUMNS, all, biases, norms, 2, rows);
+        xent_network_norms_f64((double *)(void *)x, COLUMNS, all, biases, norms, 2, rows);
     for (ptrdiff_t i = 0; i < rows; i++) {
         const double norm = type == XENT_FLOAT32 ? ((float *)norms)[i] : ((double *)norms)[i];
-        if (squares[i] < 1e76) CHECK(norm >= 0.0 && norm * norm <= squares[i] * (1.0 + 1e-6));
+        const double expected = squares[i] * (COLUMNS + 1);
+        if (expected < 1e76) CHECK(norm >= 0.0 && norm * norm <= expected * (1.0 + 1e-6));
+        if (expected < 1e76 && expected > 1e-70) CHECK(norm * norm >= expected * (1.0 - 1e-6));
     }
     free(all), free(norms), free(x);
 }
@@ -75,9 +79,9 @@ static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, pt
 }
 
 static void exercise_layers(uint64_t *hash, int in_place, int thorough) {
-    static const ptrdiff_t SHAPES[][2] = {{0, 3},   {3, 0},   {1, 1},    {2, 5},    {16, 10},
-                                          {17, 16}, {31, 17}, {33, 32},  {5, 33},   {70, 63},
-                                          {65, 64}, {3, 511}, {34, 513}, {2, 1030}, {2100, 3}};
+    static const ptrdiff_t SHAPES[][2] = {{0, 3},    {3, 0},    {1, 1},    {2, 5},   {16, 10}, {17, 16},
+                                          {31, 17},  {33, 32},  {5, 33},   {70, 63}, {65, 64}, {3, 511},
+                                          {34, 513}, {2, 1024}, {2, 1030}, {2100, 3}};
     static const ptrdiff_t LARGE[][2] = {{500, 129}, {33, 5000}, {20000, 10}, {3, 70000}}; /* several threads */
     for (int f64 = 0; f64 < 2; f64++)
         for (int f = 0; f < XENT_ACTIVATIONS; f++) {
