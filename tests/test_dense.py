@@ -17,7 +17,8 @@ from xent import _kernels, reference
 every = pytest.mark.parametrize("name", NAMES)
 # rows, in, out: around lanes (16, 32, 64), groups of rows (32), blocks of columns (1024), strips (4096 elements)
 SHAPES = [(1, 1, 1), (2, 3, 1), (5, 7, 3), (31, 5, 16), (32, 64, 10), (33, 4, 17), (65, 2, 31), (16, 3, 33), (3, 9, 64)]
-SHAPES += [(9, 5, 65), (64, 1, 127), (130, 3, 5), (8, 2, 512), (7, 3, 1023), (6, 2, 1024), (4, 2, 1025), (2100, 2, 3), (40, 130, 257)]
+SHAPES += [(9, 5, 65), (64, 1, 127), (130, 3, 5), (8, 2, 512), (7, 3, 1023), (6, 2, 1024), (4, 2, 1025), (2100, 2, 3)]
+SHAPES += [(40, 130, 257)]
 
 
 def layer(rows, inputs, outputs, kind, seed=0):
@@ -386,7 +387,7 @@ def test_bits_over_threads_and_tiers(dtype, every_tier, threads):
 
 @pytest.mark.parametrize("columns", [*range(1, 70), 511, 512, 513, 1023, 1024, 1025, 1030, 2050])
 def test_squares(tier, dtype, columns):
-    """Positive terms: of float32 at most 5 roundings to float32 each (6 for a term of the last 16 of 49 to 64 numbers, and the
+    """Positive terms: of float32 at most 5 roundings to float32 each (6 for a term of the last 16 of 49 to 64, and the
     bound is that of 5: they do not all go one way), else n / 64 + 12 in double."""
     x = np.random.default_rng(columns).normal(size=(35, columns)).astype(dtype)
     room = np.full(55, 7.0)
@@ -404,8 +405,8 @@ def test_squares(tier, dtype, columns):
 
 @pytest.mark.parametrize("columns", [64, 1023, 1024, 1025, 65536])
 def test_squares_near_the_floor(tier, columns):
-    """Of powers of two, squares and their sums are exact: what is lost is what float32 sums begin with, at most 2^-28 of a
-    sum that is large enough, and nothing of others, which are taken in double."""
+    """Of powers of two, squares and their sums are exact: what is wrong is what float32 sums begin with, at most 2^-28
+    of a sum that is large enough, and nothing of others, which are taken in double."""
     for k in range(30, 56):
         out = np.empty(3)
         _kernels.row_squares(np.full((3, columns), 2.0**-k, np.float32), out)

@@ -362,6 +362,7 @@ def test_norm_of_one_sample(dtype):
     of_batch = xent.mlp_with_grad(params, x, labels, per_sample_norms=True)[-1]
     norm = xent.mlp_with_grad(params, x[0], labels[0], workspace=workspace, per_sample_norms=True)[-1]
     assert type(norm) is np.dtype(dtype).type
-    assert of_batch.shape == (1,) and norm == of_batch[0]
+    assert of_batch.shape == (1,)
+    assert norm == of_batch[0]
     xent.mlp_with_grad(params, 2 * x[0], labels[0], workspace=workspace, per_sample_norms=True)
     assert norm == of_batch[0]
