@@ -112,8 +112,7 @@ typedef struct {
     int accumulate;
 } xent_dense_args;
 
-/* What one call of a kernel works on: at most XENT_DENSE_COLUMNS columns of some rows. A sum of squares of more would contain
- * more of the floors of squares_f32.h than above_floor allows for. */
+/* What one call of a kernel works on: at most XENT_DENSE_COLUMNS columns of some rows (as many as squares_f32.h can add up). */
 enum { XENT_DENSE_COLUMNS = 1024 };
 typedef struct {
     ptrdiff_t row, rows, column, columns;

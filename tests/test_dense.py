@@ -413,7 +413,7 @@ def test_squares_near_the_floor(tier, columns):
         np.testing.assert_allclose(out, columns * 4.0**-k, rtol=2.0**-28)
 
 
-@pytest.mark.parametrize("columns", [1, 10, 16, 17, 40, 64, 65, 530, 1100])
+@pytest.mark.parametrize("columns", [1, 10, 16, 17, 40, 64, 65, 530, 1030, 1100])
 def test_squares_of_any_size(tier, columns):
     """Float32 squares that overflow or vanish, alone or beside others; zeros, infinities, NaN: as in double."""
     rng = np.random.default_rng(columns)

@@ -63,7 +63,7 @@ void KERNEL(bias_activation)(const xent_dense_args *a, const xent_dense_tile *ti
     const ptrdiff_t strip = width < XENT_STRIP ? XENT_STRIP / width : 1;
     const int cheap = a->activation <= XENT_LEAKY_RELU;
     const REAL *given = a->bias ? (const REAL *)a->bias + tile->column : NULL;
-    _Alignas(64) REAL bias[XENT_DENSE_COLUMNS];
+    REAL bias[XENT_DENSE_COLUMNS];
     if (given) /* a condition of the loop would leave it one number at a time */
         for (ptrdiff_t c = 0; c < width; c++) bias[c] = NAME(normal)(given[c]);
     for (ptrdiff_t done = 0; done < tile->rows; done += strip) {

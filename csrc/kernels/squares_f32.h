@@ -3,10 +3,10 @@
  * A row is read in vectors of 16, the last of which ends with it: what it has of the vector before counts as 0. (A row
  * of fewer is one vector, and what follows it counts as 0.) Of each 64 numbers, lane l of 16 adds up v[l]^2, v[l + 16]^2,
  * v[l + 32]^2, v[l + 48]^2 by fused multiply-adds in float32; of a row of at most 64, its last vector comes first, so that
- * no sum has to be made ready before the loop. Of rows of more than 64 numbers these are added in double;
- * then lane l is added to lane l + 8, and neighbours to neighbours, for 16 rows at once. Of shorter rows lane l is added
- * to lane l + 8 and l + 4 in float32, neighbours to neighbours, of at most 32 numbers the first time in float32, the rest
- * in double, for 4 rows at once. At most 6 roundings to float32 lie on the way of a term.
+ * no sum has to be made ready before the loop. Of rows of more than 64 numbers these are added in double; then lane l is
+ * added to lane l + 8, and neighbours to neighbours, for 16 rows at once. Of shorter rows lane l is added to lane l + 8 and
+ * l + 4 in float32, neighbours to neighbours, of at most 32 numbers the first time in float32, the rest in double, for 4
+ * rows at once. At most 6 roundings to float32 lie on the way of a term.
  *
  * A sum in float32 begins with 2^-100, half a unit of which is above any subnormal number: so it makes no difference
  * whether subnormal numbers and squares count. What that adds to a small sum, and what overflows, is seen in the sum:
@@ -21,6 +21,8 @@
 
 enum { XENT_SQUARE_ROWS = 16, XENT_SQUARE_LANES = 16, XENT_SQUARE_STEP = 64 };
 static const float SQUARE_FLOOR = 0x1p-100f;
+_Static_assert(XENT_DENSE_COLUMNS / XENT_SQUARE_STEP * XENT_SQUARE_LANES <= 1 << 8,
+               "above_floor allows for 2^8 floors");
 
 typedef float eight_f32 __attribute__((vector_size(32)));
 typedef uint32_t eight_u32 __attribute__((vector_size(32)));
@@ -149,7 +151,8 @@ XENT_INLINE uint64_t any_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n,
     for (; n < V && stride > n && rows > 0; rows -= V, x += V * stride, sums += V)
         apart |= last_short_rows(x, rows < V ? rows : V, n, stride, keep, sums);
     if (rows <= 0) return apart;
-    const ptrdiff_t over = n < V ? (V - n + stride - 1) / stride : 0;
+    const ptrdiff_t over =
+        n < V ? (V - 1) / n : 0; /* so many rows end with the last vectors, which are not all theirs */
     const ptrdiff_t direct = rows < over ? 0 : (rows - over) / N * N;
     const uint64_t most = short_rows(x, direct, n, stride, keep, sums);
     if (direct == rows) return most;

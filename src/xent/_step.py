@@ -67,7 +67,7 @@ class Step:
     norms : ndarray, shape (...), or None
         The norm of each sample's gradient.
     one_sample : bool
-        Whether x is a single sample, and its norm a number.
+        Whether x is a single sample, and its norm a number; `norms.ndim`, asked each time, is 150 instructions more.
     memory : ndarray
         The block that holds them.
     """
