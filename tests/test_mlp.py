@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xent
-from xent import _kernels
+from xent import _kernels, _step
 from xent import reference as ref
 from xent._activations import NAMES
 
@@ -93,6 +93,24 @@ def test_the_bits_of_the_layers_one_by_one(activation, bias, dtype, tier):
     same_bits(grads, expected[1])
     assert norms.dtype == dtype
     np.testing.assert_allclose(norms, expected[2], rtol=4 * np.finfo(dtype).eps)  # squared, added, rooted again
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "gelu", None])
+def test_norms_taken_late_or_in_the_sweeps(activation, bias, dtype, monkeypatch):
+    """A small step takes its squares at the end, a large one on its way: no bit depends on it."""
+    params = network([11, 17, 70, 5, 4], dtype, bias=bias)
+    x, targets = batch((9, 11), 4, dtype)
+    found = []
+    for limit in (_step.LATE_AT_MOST, 0):
+        monkeypatch.setattr(_step, "LATE_AT_MOST", limit)
+        workspace = xent.MlpWorkspace()
+        given = {"activation": activation, "workspace": workspace, "per_sample_norms": True}
+        xent.mlp_with_grad(params, 2 * x, targets, **given)
+        loss, grads, norms = xent.mlp_with_grad(params, x, targets, **given)
+        found.append((loss, [(g.weight.tobytes(), bias and g.bias.tobytes()) for g in grads], norms.tobytes()))
+    assert found[0] == found[1]
+    np.testing.assert_allclose(norms, layer_by_layer(params, x, targets, activation)[2], rtol=4 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -346,10 +364,10 @@ def test_norms_are_those_of_a_row_alone(tier, dtype, rows, layers):
     biases = rng.integers(0, 2, layers).astype(float)
     x = rng.normal(size=(rows, 7)).astype(dtype)
     norms, alone = np.empty(rows, dtype), np.empty(rows, dtype)
-    _kernels.NetworkNorms(squares.copy(), biases, norms, 7).run(x)
+    _kernels.NetworkNorms(squares.copy(), biases, norms, 7, []).run(x)
     for r in range(rows):
         own = np.ascontiguousarray(squares[:, :, r : r + 1])
-        _kernels.NetworkNorms(own, biases, alone[r : r + 1], 7).run(x[r : r + 1])
+        _kernels.NetworkNorms(own, biases, alone[r : r + 1], 7, []).run(x[r : r + 1])
     np.testing.assert_array_equal(norms.view(f"u{norms.itemsize}"), alone.view(f"u{norms.itemsize}"))
     assert np.isnan(norms[-1]) == (rows > 3)
     assert rows < 2 or norms[rows // 2] == 0

@@ -1,19 +1,18 @@
 /* Sums of the squares of rows of n float32: the first additions in float32, the others in double.
  *
- * A row is read in vectors of 16, the last of which ends with it: what it has of the vector before counts as 0. (A row
- * of fewer is one vector, and what follows it counts as 0.) Of each 64 numbers, lane l of 16 adds up v[l]^2, v[l + 16]^2,
- * v[l + 32]^2, v[l + 48]^2 by fused multiply-adds in float32; of a row of at most 64, its last vector comes first, so that
- * no sum has to be made ready before the loop. Of rows of more than 64 numbers these are added in double; then lane l is
- * added to lane l + 8, and neighbours to neighbours, for 16 rows at once. Of shorter rows lane l is added to lane l + 8 and
- * l + 4 in float32, neighbours to neighbours, of at most 32 numbers the first time in float32, the rest in double, for 4
- * rows at once. At most 6 roundings to float32 lie on the way of a term.
+ * A row is read in vectors of 16, the last of which ends with it: what it has of the vector before, or of what is before a
+ * row of fewer than 16, counts as 0. Of each 64 numbers, lane l of 16 adds up v[l]^2, v[l + 16]^2, v[l + 32]^2, v[l + 48]^2
+ * by fused multiply-adds in float32; of a row of at most 64, its last vector comes first, so that no sum has to be made
+ * ready before the loop. Lane l is added to lane l + 8 and l + 4 in float32. Of a row of at most 64 numbers l is then added to
+ * l + 2, of at most 32 in float32, and the rest in double, for 4 rows at once: all lanes as in a circle, so that they may be
+ * held turned. Of longer rows the four sums of each 64 numbers are added up in double, then neighbours to neighbours, for
+ * 16 rows at once. At most 6 roundings to float32 lie on the way of a term.
  *
  * A sum in float32 begins with 2^-100, half a unit of which is above any subnormal number: so it makes no difference
  * whether subnormal numbers and squares count. What that adds to a small sum, and what overflows, is seen in the sum:
  * above_floor.
  *
- * The lanes of short rows are vectors of GNU C, 8 to each: of loops over lanes and rows clang 14 makes code that is seven
- * times slower.
+ * Lanes are vectors of GNU C, 8 to each: of loops over lanes and rows clang 14 makes code that is seven times slower.
  */
 #ifndef XENT_SQUARES_F32_H
 #define XENT_SQUARES_F32_H
@@ -28,6 +27,18 @@ typedef float eight_f32 __attribute__((vector_size(32)));
 typedef uint32_t eight_u32 __attribute__((vector_size(32)));
 typedef double four_f64 __attribute__((vector_size(32)));
 typedef uint64_t four_u64 __attribute__((vector_size(32)));
+
+static const uint32_t KEEP[3 * XENT_SQUARE_LANES] = {
+    [XENT_SQUARE_LANES] = ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
+
+/* What a vector that ends with a row of n numbers has of it that no vector before has; and what one that begins with a row of
+ * fewer than 16 has of it. */
+XENT_INLINE const uint32_t *keep_last(ptrdiff_t n) {
+    return KEEP + 1 + (n - 1) % XENT_SQUARE_LANES;
+}
+XENT_INLINE const uint32_t *keep_first(ptrdiff_t n) {
+    return KEEP + 2 * XENT_SQUARE_LANES - n;
+}
 
 /* Below 2^60 for a sum from 2^-64 to 2^192, of which 2^8 floors, as many as there are at most, are no more than the part 2^-28;
  * not for 0, infinity, NaN. */
@@ -62,7 +73,7 @@ XENT_INLINE void widen_four(const four_f32 *v, four_f64 *to) {
     memcpy(to, wide, sizeof wide);
 }
 
-/* sums[i] = (q[i][0] + q[i][1]) + (q[i][2] + q[i][3]), the last or all in double */
+/* sums[i] = (q[i][0] + q[i][2]) + (q[i][1] + q[i][3]), the last or all in double */
 XENT_INLINE void add_quads(const four_f32 *q, const int doubles, double *sums, four_u64 *most) {
     four_f32 c[4];
 #ifdef XENT_SHUFFLES
@@ -74,11 +85,11 @@ XENT_INLINE void add_quads(const four_f32 *q, const int doubles, double *sums, f
     four_f64 sum, w[4];
     if (doubles) {
         for (int i = 0; i < 4; i++) widen_four(&c[i], &w[i]);
-        sum = (w[0] + w[1]) + (w[2] + w[3]);
+        sum = (w[0] + w[2]) + (w[1] + w[3]);
     } else {
-        c[0] += c[1], c[2] += c[3];
-        widen_four(&c[0], &w[0]), widen_four(&c[2], &w[2]);
-        sum = w[0] + w[2];
+        c[0] += c[2], c[1] += c[3];
+        widen_four(&c[0], &w[0]), widen_four(&c[1], &w[1]);
+        sum = w[0] + w[1];
     }
     memcpy(sums, &sum, sizeof sum);
     four_u64 bits;
@@ -86,12 +97,17 @@ XENT_INLINE void add_quads(const four_f32 *q, const int doubles, double *sums, f
     *most |= bits - ((four_u64){0} + bits_of(0x1p-64));
 }
 
-/* *to = lane l + lane l + 8, and those + l + 4 */
+/* *to = lane l + lane l + 4 of 8 */
+XENT_INLINE void add_halves(const eight_f32 *lanes, four_f32 *to) {
+    four_f32 high;
+    memcpy(to, lanes, sizeof *to), memcpy(&high, (const char *)lanes + sizeof high, sizeof high);
+    *to += high;
+}
+
+/* *to = lane l + lane l + 8 of 16, and those + l + 4 */
 XENT_INLINE void quarter_lanes(const eight_f32 lanes[2], four_f32 *to) {
     const eight_f32 half = lanes[0] + lanes[1];
-    four_f32 high;
-    memcpy(to, &half, sizeof *to), memcpy(&high, (const char *)&half + sizeof high, sizeof high);
-    *to += high;
+    add_halves(&half, to);
 }
 
 /* Rows of at most 64, a multiple of four of them; returns all above_floor(sums[i]), or-ed. One loop for any number of
@@ -108,7 +124,7 @@ XENT_NOINLINE uint64_t short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, p
                                   double *sums) {
     enum { V = XENT_SQUARE_LANES, HALF = V / 2, N = 4 };
     const ptrdiff_t before_last = (n - 1) / V * V;
-    const float *tail = n < V ? x : x + (n - V);
+    const float *tail = x + (n - V);
     eight_u32 mask[2];
     memcpy(mask, keep, sizeof mask);
     four_u64 most = {0};
@@ -124,52 +140,51 @@ XENT_NOINLINE uint64_t short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, p
     return most[0] | most[1] | most[2] | most[3];
 }
 
-/* The same of the last few rows, fewer than four or with a vector that would end behind them: of a copy of theirs, and of
- * ones behind it, so that a row that is not there has no sum to be looked at again. */
-XENT_NOINLINE uint64_t last_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride,
-                                       const uint32_t *keep, double *sums) {
+/* The same of at most 16 rows, copied: with room before the first, and to a multiple of four by rows of ones, so that one that
+ * is not there has no sum to be looked at again. */
+XENT_NOINLINE uint64_t copied_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const uint32_t *keep,
+                                   double *sums) {
     enum { V = XENT_SQUARE_LANES, N = 4 };
-    double some[V + N];
-    float copies[(V + N) * V > N * XENT_SQUARE_STEP ? (V + N) * V : N * XENT_SQUARE_STEP];
-    const ptrdiff_t width = n < V ? V : n, step = stride < width ? stride : width, whole = (rows + N - 1) / N * N;
-    const ptrdiff_t end = (whole - 1) * step + width, joined = step == stride ? (rows - 1) * stride + n : 0;
-    for (ptrdiff_t i = joined; i < end; i++) copies[i] = 1.0f;
-    memcpy(copies, x, (size_t)joined * sizeof *copies);
-    for (ptrdiff_t r = 0; r < rows && !joined; r++)
-        memcpy(copies + r * step, x + r * stride, (size_t)n * sizeof *copies);
-    const uint64_t most = short_rows(copies, whole, n, step, keep, some);
+    double some[V];
+    float room[V + (V * V > N * XENT_SQUARE_STEP ? V * V : N * XENT_SQUARE_STEP)], *copies = room + V;
+    const ptrdiff_t whole = (rows + N - 1) / N * N;
+    for (ptrdiff_t i = 0; i < V + whole * n; i++) room[i] = 1.0f;
+    if (stride == n) memcpy(copies, x, (size_t)(rows * n) * sizeof *copies);
+    for (ptrdiff_t r = 0; r < rows && stride != n; r++)
+        memcpy(copies + r * n, x + r * stride, (size_t)n * sizeof *copies);
+    const uint64_t most = short_rows(copies, whole, n, n, keep, some);
     memcpy(sums, some, (size_t)rows * sizeof *some);
     return most;
 }
 
-/* The same of any number of rows. What is behind a row of fewer than 16 numbers is read only if it is the next row: what
- * lies between two, another thread may be writing. */
-XENT_INLINE uint64_t any_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const uint32_t *keep,
-                                    double *sums) {
+/* The same of any number of rows. What is before a row of fewer than 16 numbers is read only if it is the row before: what
+ * lies between two, another thread may be writing. Of the first rows what follows is read instead: the numbers are in other
+ * lanes then, but the same ones are added. */
+XENT_INLINE uint64_t any_short_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums) {
     enum { V = XENT_SQUARE_LANES, N = 4 };
-    uint64_t apart = 0;
-    for (; n < V && stride > n && rows > 0; rows -= V, x += V * stride, sums += V)
-        apart |= last_short_rows(x, rows < V ? rows : V, n, stride, keep, sums);
-    if (rows <= 0) return apart;
-    const ptrdiff_t over =
-        n < V ? (V - 1) / n : 0; /* so many rows end with the last vectors, which are not all theirs */
-    const ptrdiff_t direct = rows < over ? 0 : (rows - over) / N * N;
-    const uint64_t most = short_rows(x, direct, n, stride, keep, sums);
-    if (direct == rows) return most;
-    return most | last_short_rows(x + direct * stride, rows - direct, n, stride, keep, sums + direct);
+    const ptrdiff_t over = n < V ? (V - 1) / n : 0; /* so many rows have fewer than 16 numbers up to their end */
+    const ptrdiff_t first = (over + N - 1) / N * N;
+    uint64_t most = 0;
+    if ((n < V && stride > n) || rows < over + (first ? first : N)) {
+        for (; rows > 0; rows -= V, x += V * stride, sums += V)
+            most |= copied_rows(x, rows < V ? rows : V, n, stride, keep_last(n), sums);
+        return most;
+    }
+    if (first) most = short_rows(x, first, V, stride, keep_first(n), sums);
+    const ptrdiff_t next = (rows - first) / N * N;
+    most |= short_rows(x + first * stride, next, n, stride, keep_last(n), sums + first);
+    if (first + next < rows) /* some of the last four once more */
+        most |= short_rows(x + (rows - N) * stride, N, n, stride, keep_last(n), sums + (rows - N));
+    return most;
 }
 
 #include "squares_long.h"
 
 /* sums[i] of `rows` rows of 0 < n <= XENT_DENSE_COLUMNS numbers */
 XENT_INLINE uint64_t quick_sums(const float *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, double *sums) {
-    enum { V = XENT_SQUARE_LANES };
     static uint64_t (*const LONG[])(const square_rows *) = {long_rows_1, long_rows_2, long_rows_3, long_rows_4};
-    static const uint32_t KEEP[3 * V] = {[V] = ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u,
-                                         ~0u,       ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
-    const uint32_t *keep = n < V ? KEEP + 2 * V - n : KEEP + 1 + (n - 1) % V;
-    if (n <= XENT_SQUARE_STEP) return any_short_rows(x, rows, n, stride, keep, sums);
-    const square_rows a = {.x = x, .rows = rows, .n = n, .stride = stride, .keep = keep, .sums = sums};
-    return LONG[(n - 1) / V % 4](&a);
+    if (n <= XENT_SQUARE_STEP) return any_short_rows(x, rows, n, stride, sums);
+    const square_rows a = {.x = x, .rows = rows, .n = n, .stride = stride, .keep = keep_last(n), .sums = sums};
+    return LONG[(n - 1) / XENT_SQUARE_LANES % 4](&a);
 }
 #endif

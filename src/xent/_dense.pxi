@@ -188,10 +188,19 @@ cdef class BackwardSweep:
             self.norms.take(data)
 
 
+cdef struct row_sums:
+    const void *x
+    Py_ssize_t columns
+    double *squares
+
+
 cdef class NetworkNorms:
     """norms (rows,) of the samples' gradients, from squares (2, layers, rows), of dz and of inputs, and biases (layers,);
-    the squares of the first input, of `columns` columns, are taken first."""
+    the squares of the first input, of `columns` columns, are taken first, and before them those of `late`: pairs of an
+    array and where its squares go."""
     cdef double *squares
+    cdef row_sums *late
+    cdef Py_ssize_t n_late
     cdef const double *biases
     cdef Py_ssize_t layers, rows, columns
     cdef int type
@@ -200,12 +209,26 @@ cdef class NetworkNorms:
     cdef tuple alive
 
     def __cinit__(self, cnp.ndarray squares not None, cnp.ndarray biases not None, cnp.ndarray norms not None,
-                  Py_ssize_t columns):
+                  Py_ssize_t columns, list late not None):
+        cdef cnp.ndarray x, to
         self.layers, self.rows, self.columns = cnp.PyArray_SIZE(biases), cnp.PyArray_SIZE(norms), columns
         self.type = cnp.NPY_FLOAT32 if cnp.PyArray_TYPE(norms) == cnp.NPY_FLOAT32 else cnp.NPY_FLOAT64
         self.squares = <double *> dense_data(squares, cnp.NPY_FLOAT64, 2 * self.layers * self.rows, True)
         self.biases = <const double *> dense_data(biases, cnp.NPY_FLOAT64, self.layers, False)
-        self.norms, self.alive = norms, (squares, biases)
+        self.norms, self.alive = norms, (squares, biases, late)
+        self.late = <row_sums *> PyMem_Calloc(len(late) + 1, sizeof(row_sums))
+        if self.late == NULL:
+            raise MemoryError
+        for x, to in late:
+            dense_type(x, 0)
+            self.late[self.n_late] = row_sums(
+                dense_data(x, self.type, self.rows * cnp.PyArray_DIM(x, 1), False), cnp.PyArray_DIM(x, 1),
+                <double *> dense_data(to, cnp.NPY_FLOAT64, self.rows, True),
+            )
+            self.n_late += 1
+
+    def __dealloc__(self):
+        PyMem_Free(self.late)
 
     cdef const void *input_of(self, cnp.ndarray x) except? NULL:
         self.to = dense_data(self.norms, self.type, self.rows, True)
@@ -221,6 +244,9 @@ cdef class NetworkNorms:
                 self.now(x)
 
     cdef void now(self, const void *x) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.n_late):
+            row_squares_now(self.type, self.late[i].x, self.late[i].squares, self.rows, self.late[i].columns)
         if self.type == cnp.NPY_FLOAT32:
             xent_network_norms_f32(<const float *> x, self.columns, self.squares, self.biases, <float *> self.to,
                                    self.layers, self.rows)

@@ -3,6 +3,7 @@
 """The only crossing into C: arrays become pointers, shapes and strides; the GIL is released; nothing is computed."""
 
 cimport numpy as cnp
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint64_t
 
 cnp.import_array()

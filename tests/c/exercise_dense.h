@@ -79,9 +79,9 @@ static void exercise_layer(uint64_t *hash, xent_type type, xent_activation f, pt
 }
 
 static void exercise_layers(uint64_t *hash, int in_place, int thorough) {
-    static const ptrdiff_t SHAPES[][2] = {{0, 3},     {3, 0},    {1, 1},    {2, 5},   {16, 10}, {17, 16},
-                                          {31, 17},   {33, 32},  {5, 33},   {70, 63}, {65, 64}, {3, 511},
-                                          {34, 1025}, {2, 1024}, {2, 1030}, {2100, 3}};
+    static const ptrdiff_t SHAPES[][2] = {{0, 3},    {3, 0},    {1, 1},   {2, 5},   {16, 10}, {17, 16},   {31, 17},
+                                          {33, 32},  {5, 33},   {70, 63}, {65, 64}, {3, 511}, {34, 1025}, {2, 1024},
+                                          {2, 1030}, {2100, 3}, {30, 1},  {31, 1},  {5, 10}};
     static const ptrdiff_t LARGE[][2] = {{500, 129}, {33, 5000}, {20000, 10}, {3, 70000}}; /* several threads */
     for (int f64 = 0; f64 < 2; f64++)
         for (int f = 0; f < XENT_ACTIVATIONS; f++) {
