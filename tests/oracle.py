@@ -79,7 +79,8 @@ def log_softmax_row(row: Row) -> list[mpf]:
 @_in_digits
 def minus_one_row(row: Row, label: int) -> mpf:
     """p_y - 1 of one label y, with all its digits"""
-    return _minus(softmax_row(row)[label], mpf(1))
+    e, total = _exp(tuple(map(float, row)), mp.dps)
+    return _minus(e[label] / total, mpf(1))
 
 
 def weighted_targets(

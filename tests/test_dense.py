@@ -460,6 +460,36 @@ def test_squares_of_the_output(tier, dtype):
             same(found, expected)
 
 
+def test_norms_beyond_squares():
+    """Of float64 whose squares overflow or vanish; 0 stays 0, and what is in range warns of nothing."""
+    x = np.array([[1e200, 0.0], [1e200, 1.0], [1e-200, 3e-200], [np.inf, 0.0], [3.0, 4.0]])
+    dz = np.array([[0.0], [1e-200], [2e180], [0.0], [2.0]])
+    with np.errstate(all="raise"):
+        norms = xent.dense_sample_norms(dz, x)
+        np.testing.assert_allclose(norms, [0.0, 1.0, 2e180, np.nan, 2 * 26**0.5], rtol=1e-15)
+        bare = xent.dense_sample_norms(dz, x, bias=False)
+        np.testing.assert_allclose(bare, [0.0, 1.0, 2e-20 * 10**0.5, np.nan, 10.0], rtol=1e-15)
+        _, with_grads = xent.dense_backward(dz, x, np.ones((1, 2)), None, None, need="bias", per_sample_norms=True)
+        same(with_grads, norms)
+        tiny = xent.dense_sample_norms(np.float32([[1e-30]]), np.float32([[1e-38]]), bias=False)
+    assert tiny == 0
+    assert tiny.dtype == np.float32
+
+
+def test_clipped_beyond_the_dtype():
+    """A norm that the dtype cannot hold is clipped all the same."""
+    same(
+        xent.dense_clipped_grads(np.float32([[1e25]]), np.float32([[1e25]]), 1.0, bias=False).weight, np.float32([[1]])
+    )
+    large = xent.dense_clipped_grads(np.float32([[1e25, 0], [1, 2]]), np.float32([[1e25], [1e-3]]), 1.0)
+    small = xent.dense_clipped_grads(np.float32([[1, 2]]), np.float32([[1e-3]]), 1.0)
+    np.testing.assert_allclose(large.weight, small.weight + np.eye(2)[:, :1], rtol=1e-6)
+    wide = xent.dense_clipped_grads([[1e155]], [[1.0]], 1.0)
+    np.testing.assert_allclose([*wide.weight[0], *wide.bias], 0.5**0.5, rtol=1e-15)
+    weighted = xent.dense_weighted_grads(np.float32([[1e25]]), np.float32([[1e25]]), [1e-50])
+    np.testing.assert_allclose(weighted.weight, 1.0, rtol=1e-6)
+
+
 def test_norms_beyond_float32():
     """The squares are in double, so a norm is finite where its square is not."""
     x, dz = np.full((1, 3), 1e18, np.float32), np.full((1, 2), 1e18, np.float32)

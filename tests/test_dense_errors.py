@@ -48,6 +48,11 @@ FAULTS = [
     (lambda: xent.dense_weighted_grads(DY, X, 1.0), r"sample_weight must have shape \(4,\)"),
     (lambda: xent.dense_weighted_grads(DY, X, np.ones(4), out=(X.copy(), None, None)), r"out must be \(None, weight"),
     (lambda: xent.dense_clipped_grads(DY, X, 1, bias=False, out=(None, None, B.copy())), r"out must be \(None, weight"),
+    (
+        lambda: (lambda n: xent.dense_clipped_grads(DY, X, 1, sample_norms=n, out=(None, None, n[:2])))(np.ones(4)),
+        "overlaps sample_norms",
+    ),
+    (lambda: xent.dense_backward(DY, X, W, None, "relu"), "saved must be given: the derivative of 'relu' needs y"),
     (lambda: xent.dense_clipped_grads(DY, X, -1.0), "max_norm must be a finite number, not negative, got -1.0"),
     (lambda: xent.dense_clipped_grads(DY, X, np.inf), "max_norm must be"),
     (lambda: xent.dense_clipped_grads(DY, X, np.nan), "max_norm must be"),

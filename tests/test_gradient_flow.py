@@ -112,6 +112,25 @@ def test_a_nan_is_no_verdict():
     assert "not a number" in str(report)
 
 
+def test_a_sum_that_is_no_number_is_no_verdict():
+    """A NaN in an ignored sample, an infinity where relu is off, one sample's overflow: every dz is finite."""
+    one, two = np.array([[1.0, 0.0], [0.0, 2.0]]), np.zeros(2)
+    nan = [[(one, two)], [[np.nan, 1.0], [1.0, 2.0], [3.0, 4.0]], [-1, 0, 1], {"ignore_index": -1}]
+    hidden = [(np.array([[-1.0, 0.5], [-1.0, 1.0]]), two), (np.array([[1.0, 2.0], [0.0, 1.0]]), two)]
+    inf = [hidden, [[np.inf, 1.0], [1.0, 2.0]], [0, 1], {}]
+    huge = [[(1e-300 * np.eye(2), None)], [[1e300, 2e300]], [0], {"sample_weight": [1e20], "reduction": "sum"}]
+    for params, x, targets, options in (nan, inf, huge):
+        with np.errstate(all="ignore"):  # NumPy's products warn
+            layer = xent.gradient_flow(params, x, targets, **options).layers[0]
+        assert layer.verdict == "?", layer
+        assert not math.isfinite(layer.weight_norm)
+    mine, theirs = (f(*nan[:3], **nan[3]) for f in (xent.gradient_flow, ref.gradient_flow))
+    assert str(mine) == str(theirs)
+    assert math.isnan(mine.layers[0].cancelled)
+    signal = xent.gradient_flow([(np.eye(2), None)], [[np.nan, 1.0]], [0]).layers[0].signal
+    assert signal == "not a number"
+
+
 def test_tiny_and_huge_gradients_keep_their_norms():
     """No square leaves the range: 1e-200 is alive, and 1e200 finite."""
     params, (x, targets) = network([5, 6, 3]), batch((4, 5), 3)
@@ -156,10 +175,11 @@ def test_every_combination_has_a_verdict():
 
 
 def test_the_words_for_the_signal():
-    assert signal_of(4, 4, False) == "zero for all"
-    assert signal_of(4, 0, False) == signal_of(4, 1, False) == "zero after summing"
-    assert signal_of(4, 1, True) == "zero for some"
-    assert signal_of(4, 0, True) == "alive"
+    assert signal_of(4, 4, 0.0, 0.0) == "zero for all"
+    assert signal_of(4, 0, 1.0, 1.0) == signal_of(4, 1, 0.0, 0.0) == "zero after summing"
+    assert signal_of(4, 1, 2.0, 1.0) == "zero for some"
+    assert signal_of(4, 0, 2.0, 1.0) == "alive"
+    assert signal_of(4, 0, math.nan, 1.0) == signal_of(4, 0, math.inf, 1.0) == "not a number"
 
 
 @pytest.mark.parametrize("sizes", [[0, 4, 3], [4, 0, 3], [4, 5, 3]])

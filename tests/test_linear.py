@@ -384,7 +384,7 @@ def test_products_are_added(shape, dtype, monkeypatch):
 def test_products_of_long_rows(dtype, add, monkeypatch):
     """In parts and not; every order of the matrices in memory."""
     rng = np.random.default_rng(0)
-    a, b, c = (rng.integers(-9, 9, s).astype(dtype) for s in ((70, 6001), (6001, 90), (70, 90)))
+    a, b, c = (rng.integers(-9, 9, s).astype(dtype) for s in ((20, 6001), (6001, 30), (20, 30)))
     expected = c * add + a @ b
     for parts in (1, 2, 3, 4):
         batch = _blas._batch("s" if dtype.itemsize == 4 else "d")
@@ -393,7 +393,7 @@ def test_products_of_long_rows(dtype, add, monkeypatch):
         assert _blas.long_parts(dtype) == (parts if batch else 1)
         for left in (a, a.copy(order="F"), np.repeat(a, 2, 1)[:, ::2], a.astype(dtype.newbyteorder())):
             for right in (b, b.copy(order="F"), np.repeat(b, 2, 0)[::2]):
-                for to in (c.copy(), c.copy(order="F"), np.repeat(c, 2, 1)[:, ::2], np.hstack([c, c])[:, :90]):
+                for to in (c.copy(), c.copy(order="F"), np.repeat(c, 2, 1)[:, ::2], np.hstack([c, c])[:, :30]):
                     _blas.long_product(left, right, to, add)
                     assert (to == expected).all()
         monkeypatch.undo()

@@ -384,3 +384,29 @@ def test_norm_of_one_sample(dtype):
     assert norm == of_batch[0]
     xent.mlp_with_grad(params, 2 * x[0], labels[0], workspace=workspace, per_sample_norms=True)
     assert norm == of_batch[0]
+
+
+def test_what_is_read_by_the_loss_is_not_written_to():
+    """Targets and weights in `out`, or in the gradients of the workspace, are refused, and keep their numbers."""
+    params = network([3, 3, 3])
+    x, labels = batch((3, 3), 3)
+    new = [(None, None, None)]
+    q, weight = np.full((3, 3), 1 / 3), np.ones(3)
+    as_bias = labels.copy()
+    for targets, options, out in (
+        (q, {}, [*new, (None, q, None)]),
+        (labels, {"sample_weight": weight}, [(None, None, weight), *new]),
+        (labels, {"class_weight": weight}, [*new, (None, None, weight)]),
+        (as_bias, {}, [(None, None, as_bias.view(np.float64)), *new]),
+    ):
+        before = [a.copy() for a in (q, weight, as_bias)]
+        with pytest.raises(ValueError, match="out overlaps"):
+            xent.mlp_with_grad(params, x, targets, out=out, **options)
+        for a, b in zip(before, (q, weight, as_bias), strict=True):
+            np.testing.assert_array_equal(a, b)
+    workspace = xent.MlpWorkspace()
+    _, grads = xent.mlp_with_grad(params, x, labels, workspace=workspace)
+    grads[0].weight[...] = 0.25
+    with pytest.raises(ValueError, match="the workspace overlaps targets"):
+        xent.mlp_with_grad(params, x, grads[0].weight, workspace=workspace)
+    assert (grads[0].weight == 0.25).all()

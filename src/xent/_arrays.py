@@ -182,8 +182,8 @@ def weights(value: Any, name: str, shape: tuple[int, ...], what: str, *, scalar:
         raise TypeError(f"{name} must be real numbers (float32, float64 or integers), got dtype {w.dtype}")
     if w.shape != shape and not (scalar and w.ndim == 0):
         raise ValueError(f"{name} must have shape {shape}, {what}; got shape {w.shape}")
-    bad = ~((w >= 0) & np.isfinite(w)) if w.dtype.kind == "f" else w < 0
-    if bad.any():
+    if w.size and not (np.minimum.reduce(w, axis=None) >= 0 and np.maximum.reduce(w, axis=None) < np.inf):
+        bad = ~((w >= 0) & np.isfinite(w))
         raise ValueError(f"{name} must be finite and not negative; got {w[bad].flat[0]}")
     return plain(w)
 

@@ -38,7 +38,7 @@ class LayerFlow:
         The outputs whose dz is 0 for every sample.
     zero_inputs : list of int
         The inputs that are 0 for every sample.
-    signal : {"alive", "zero for some", "zero after summing", "zero for all"}
+    signal : {"alive", "zero for some", "zero after summing", "zero for all", "not a number"}
         What goes on to the layer below, dh_i = W^T dz_i, as it is for the samples one by one, and summed.
     silent_below : list of int
         The samples with dh_i = 0.
@@ -190,7 +190,7 @@ def verdict_of(
     ----------
     samples : int
     finite : bool
-        No dz is NaN or infinite.
+        No dz, and no norm of a sum over the batch, is NaN or infinite.
     silent : bool
         dz_i = 0 for every sample.
     inputs_silent : bool
@@ -217,10 +217,12 @@ def verdict_of(
     return "d", "alive" + (" (the bias's gradient cancelled over the batch)" if bias_left is False else "")
 
 
-def signal_of(samples: int, silent: int, left: bool) -> str:
-    """What goes to the layer below, from how many samples send nothing and whether their sum is more than rounding."""
+def signal_of(samples: int, silent: int, norm: float, rounding: float) -> str:
+    """What goes below, from how many samples send nothing, the norm of the sum, and what rounding leaves."""
     if silent == samples:
         return "zero for all"
-    if not left:
+    if not isfinite(norm):
+        return "not a number"
+    if norm <= rounding:
         return "zero after summing"
     return "zero for some" if silent else "alive"

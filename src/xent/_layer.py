@@ -33,6 +33,9 @@ class DenseGrads(NamedTuple):
 
 GRADS = DenseGrads._fields
 
+# A sum of squares of float64 above this has lost nothing that counts: below 2^-1022 they are 0.
+LEAST_SQUARE = 2.0**-900
+
 
 def one_dtype(arrays: dict[str, Array]) -> np.dtype[Any]:
     """The dtype, of native order, that all of them have."""
@@ -129,12 +132,32 @@ def put_product(left: Array, right: Array, to: Array, accumulate: bool) -> None:
         to[...] = np.matmul(left, right).reshape(to.shape)
 
 
-def norms_of(squares_z: Array, x_rows: Array, bias: bool, batch: tuple[int, ...]) -> Array:
-    """sqrt(||dz_i||^2 (||x_i||^2 + 1)), without the 1 if there is no bias, in the dtype of x."""
+def scaled_norms(rows: Array) -> Any:
+    """The norm over the last axis in double; no square overflows or vanishes."""
+    largest = np.abs(rows).max(axis=-1, keepdims=True, initial=0.0).astype(np.float64)
+    scale = np.where((largest > 0.0) & (largest < np.inf), largest, 1.0)
+    scaled = rows / scale
+    return np.sqrt(np.sum(scaled * scaled, axis=-1)) * scale[..., 0]
+
+
+def _row_norms(rows: Array, squares: Array, plus: float) -> Array:
+    """sqrt(||row_i||^2 + plus), in double, from the squares; of float64, where these may have left its range, anew."""
+    norms: Array = np.sqrt(squares + plus)
+    if rows.dtype.itemsize == 8:
+        far = np.flatnonzero(~((squares > LEAST_SQUARE) & (squares < np.inf)))
+        norms[far] = np.hypot(scaled_norms(rows[far]), math.sqrt(plus))
+    return norms
+
+
+def norms_of(dz_rows: Array, squares_z: Array, x_rows: Array, bias: bool) -> Array:
+    """sqrt(||dz_i||^2 (||x_i||^2 + 1)), without the 1 if there is no bias, in double; squares_z are those of dz."""
     squares_x = np.empty(len(x_rows))
     _kernels.row_squares(x_rows, squares_x)
-    if bias:
-        squares_x += 1.0
-    norms = np.sqrt(squares_z) * np.sqrt(squares_x)
-    with np.errstate(over="ignore"):
-        return norms.astype(native(x_rows.dtype)).reshape(batch)
+    with np.errstate(all="ignore"):
+        return _row_norms(dz_rows, squares_z, 0.0) * _row_norms(x_rows, squares_x, 1.0 if bias else 0.0)
+
+
+def put_norms(norms: Array, batch: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """The norms in that dtype; what it cannot hold is an infinity or 0."""
+    with np.errstate(all="ignore"):
+        return norms.astype(dtype).reshape(batch)

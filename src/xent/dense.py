@@ -28,6 +28,7 @@ from xent._layer import (
     of_shape,
     one_dtype,
     plain_rows,
+    put_norms,
     put_product,
     put_rows,
     work_rows,
@@ -202,6 +203,10 @@ def dense_backward(
     code = activation_code(activation)
     arrays = {name: floating(a, name) for name, a in (("grad_y", grad_y), ("x", x), ("weight", weight))}
     if code:
+        if saved is None:
+            raise ValueError(
+                f"saved must be given: the derivative of {activation!r} needs {saved_kind(activation)}; got None"
+            )
         arrays["saved"] = floating(saved, "saved")
     dtype, batch = one_dtype(arrays), batch_of(arrays["x"], arrays["weight"])
     x, weight = arrays["x"], arrays["weight"]
@@ -237,4 +242,4 @@ def dense_backward(
     found = DenseGrads(*(grads.get(name) for name in GRADS))
     if squares is None:
         return found
-    return found, norms_of(squares, plain_rows(x), db is not None, batch)
+    return found, put_norms(norms_of(dz, squares, plain_rows(x), db is not None), batch, dtype)

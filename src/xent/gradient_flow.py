@@ -10,6 +10,7 @@ import numpy as np
 from xent._activations import NAMES
 from xent._arrays import Array
 from xent._flow import ROUNDINGS, GradientFlow, LayerFlow, signal_of, verdict_of
+from xent._layer import scaled_norms
 from xent._network import Layer, Params, checked_layers
 from xent.mlp import mlp_with_grad
 from xent.workspace import MlpWorkspace
@@ -108,20 +109,20 @@ def _flow(index: int, layer: Layer, h: Array, dz: Array) -> LayerFlow:
     rounding = ROUNDINGS * float(np.finfo(dz.dtype).eps)
     with np.errstate(all="ignore"):
         dh = np.matmul(dz, layer.weight)
-        dz_i, dh_i = _norms(dz), _norms(dh)
-        h_i = _norms(h)
-        bias_norm = None if layer.bias is None else float(_norms(dz.sum(axis=0, dtype=np.float64)))
-        weight_norm = float(_norms(np.matmul(dz.T.astype(np.float64), h.astype(np.float64)).reshape(-1)))
+        dz_i, dh_i = scaled_norms(dz), scaled_norms(dh)
+        h_i = scaled_norms(h)
+        bias_norm = None if layer.bias is None else float(scaled_norms(dz.sum(axis=0, dtype=np.float64)))
+        weight_norm = float(scaled_norms(np.matmul(dz.T.astype(np.float64), h.astype(np.float64)).reshape(-1)))
         each = dz_i * (h_i if layer.bias is None else np.hypot(h_i, 1.0))
         summed, left = float(each.sum()), float(np.hypot(weight_norm, bias_norm or 0.0))
         cancelled = 1.0 - left / summed if summed else 0.0
         weight_left = weight_norm > rounding * float(np.sum(dz_i * h_i))
         bias_left = None if bias_norm is None else bias_norm > rounding * float(dz_i.sum())
-        signal_left = float(_norms(dh.sum(axis=0, dtype=np.float64))) > rounding * float(dh_i.sum())
+        signal = float(scaled_norms(dh.sum(axis=0, dtype=np.float64)))
     silent, silent_below = ~dz.any(axis=1), ~dh.any(axis=1)
     verdict, words = verdict_of(
         samples=len(h),
-        finite=bool(np.isfinite(dz).all()),
+        finite=bool(np.isfinite(dz).all() and np.isfinite(left)),
         silent=bool(silent.all()),
         inputs_silent=bool((silent | ~h.any(axis=1)).all()),
         weight_left=weight_left,
@@ -140,16 +141,8 @@ def _flow(index: int, layer: Layer, h: Array, dz: Array) -> LayerFlow:
         zero_samples=np.flatnonzero(silent).tolist(),
         dead_units=np.flatnonzero(~dz.any(axis=0)).tolist(),
         zero_inputs=np.flatnonzero(~h.any(axis=0)).tolist(),
-        signal=signal_of(len(h), int(silent_below.sum()), signal_left),
+        signal=signal_of(len(h), int(silent_below.sum()), signal, rounding * float(dh_i.sum())),
         silent_below=np.flatnonzero(silent_below).tolist(),
         verdict=verdict,
         words=words,
     )
-
-
-def _norms(rows: Array) -> Any:
-    """The norm over the last axis in float64; no square overflows or vanishes."""
-    largest = np.abs(rows).max(axis=-1, keepdims=True, initial=0.0).astype(np.float64)
-    scale = np.where((largest > 0.0) & (largest < np.inf), largest, 1.0)
-    scaled = rows / scale
-    return np.sqrt(np.sum(scaled * scaled, axis=-1)) * scale[..., 0]

@@ -55,8 +55,8 @@ def mlp_with_grad(
     out : sequence of DenseGrads, optional
         Where to put the gradients, as a call returned them; None for a new array.
     workspace : MlpWorkspace, optional
-        Memory kept from call to call; then everything returned but the loss lies in it and is overwritten by the next
-        call.
+        Memory kept from call to call; then everything returned but the loss and lse lies in it and is overwritten by
+        the next call.
     per_sample_norms : bool, optional
         Also return the norm of each sample's own gradient.
 
@@ -71,7 +71,7 @@ def mlp_with_grad(
     norms : ndarray, shape (...)
         Only with `per_sample_norms`: of sample n's part of the gradients of all layers together, which add up to
         `grads`; "mean" has divided them. In closed form, :math:`\sum_i \|dz_i\|^2 (\|h_i\|^2 + 1)` under the root, with
-        no gradient of a sample ever formed.
+        no gradient of a sample ever formed. Squares are summed in double: those of float64 beyond 1e+-150 leave it.
 
     Raises
     ------
@@ -85,8 +85,9 @@ def mlp_with_grad(
 
     Notes
     -----
-    The bits are those of `dense`, `cross_entropy_with_grad` and `dense_backward` called one after another. The
-    products have the threads of NumPy's BLAS, everything else those of xent.
+    The bits are those of `dense`, `cross_entropy_with_grad` and `dense_backward` called one after another, if x lies in
+    C or Fortran order (of other strides NumPy's products may differ in the last bit). The products have the threads of
+    NumPy's BLAS, everything else those of xent.
 
     Examples
     --------
@@ -113,10 +114,13 @@ def mlp_with_grad(
     problem = checked(
         logits, targets, -1, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
-    if not problem[3] is problem[4] is problem[5] is None:
-        for name, array in zip(("targets", "class_weight", "sample_weight"), problem[3:6], strict=True):
+    if out is not None or not problem[3] is problem[4] is problem[5] is None:
+        grads_name = "the workspace" if out is None else "out"
+        for name, array in zip(("targets", "targets", "class_weight", "sample_weight"), problem[2:6], strict=True):
             if array is not None:
                 distinct(step.memory, array, name, "the workspace")
+                for written in workspace._written:
+                    distinct(written, array, name, grads_name)
     step.run_forward(rows)
     result: Any = run(problem, True, logits, None, return_lse, None)
     step.run_backward(rows)

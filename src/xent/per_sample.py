@@ -14,8 +14,18 @@ from typing import Any
 import numpy as np
 
 from xent import _kernels
-from xent._arrays import Array, destination, floating, number
-from xent._layer import DenseGrads, as_rows, batch_of, norms_of, of_shape, one_dtype, plain_rows, put_product
+from xent._arrays import Array, destination, floating, native, number
+from xent._layer import (
+    DenseGrads,
+    as_rows,
+    batch_of,
+    norms_of,
+    of_shape,
+    one_dtype,
+    plain_rows,
+    put_norms,
+    put_product,
+)
 
 __all__ = ["dense_clipped_grads", "dense_sample_grads", "dense_sample_norms", "dense_weighted_grads"]
 
@@ -48,7 +58,7 @@ def dense_sample_norms(grad_z: Any, x: Any, *, bias: bool = True) -> Array:
     Returns
     -------
     norms : ndarray, shape (...)
-        In the dtype of x. Squares are summed in double: those of float64 beyond 1e+-150 leave its range.
+        In the dtype of x. Squares are summed in double; a subnormal number counts as 0.
 
     Raises
     ------
@@ -66,11 +76,17 @@ def dense_sample_norms(grad_z: Any, x: Any, *, bias: bool = True) -> Array:
     >>> xent.dense_sample_norms([[3.0, 4.0], [0.0, 0.0]], [[2.0, 2.0], [1.0, 1.0]])
     array([15.,  0.])
     """
-    dz, x, batch = _checked(grad_z, x, {})
-    x_rows, dz_rows = plain_rows(x), plain_rows(dz)
+    arrays: dict[str, Array] = {}
+    dz, x, batch = _checked(grad_z, x, arrays)
+    return put_norms(_norms(dz, x, bias), batch, one_dtype(arrays))
+
+
+def _norms(dz: Array, x: Array, bias: bool) -> Array:
+    """In double, one per row."""
+    dz_rows = plain_rows(dz)
     squares = np.empty(len(dz_rows))
     _kernels.row_squares(dz_rows, squares)
-    return norms_of(squares, x_rows, bias, batch)
+    return norms_of(dz_rows, squares, plain_rows(x), bias)
 
 
 def dense_sample_grads(grad_z: Any, x: Any, *, out: Array | None = None) -> Array:
@@ -125,7 +141,8 @@ def dense_weighted_grads(grad_z: Any, x: Any, sample_weight: Any, *, out: Any = 
     x : array_like, shape (..., in)
         The layer's input, of the same dtype.
     sample_weight : array_like, shape (...)
-        The s: real numbers of either sign (influence scores have both), rounded to the dtype of x.
+        The s: real numbers of either sign (influence scores have both), rounded to the dtype of x; where one would be
+        below its smallest normal number, dz is scaled in double.
     out : DenseGrads or sequence of three, optional
         Where to put the gradients; the first, of x, must be None.
 
@@ -152,7 +169,7 @@ def dense_weighted_grads(grad_z: Any, x: Any, sample_weight: Any, *, out: Any = 
     arrays: dict[str, Array] = {}
     dz, x, batch = _checked(grad_z, x, arrays)
     weight = of_shape(floating(sample_weight, "sample_weight"), "sample_weight", batch, "one per sample")
-    return _weighted(dz, x, weight, out, arrays)
+    return _weighted(dz, x, weight, out, arrays | {"sample_weight": weight})
 
 
 def dense_clipped_grads(
@@ -174,7 +191,8 @@ def dense_clipped_grads(
         The n_i, not negative: of a whole network, where its samples are clipped as wholes. This layer's own
         (`dense_sample_norms`) if not given.
     bias : bool, optional
-        Whether the layer has a bias, for its own norms; without one the result's bias is None.
+        Whether the layer has a bias, for its own norms; without one the result's bias is None. A sample whose norm is
+        beyond double (1e308) is left out.
     out : DenseGrads or sequence of three, optional
         Where to put the gradients; the first, of x, must be None.
 
@@ -201,27 +219,34 @@ def dense_clipped_grads(
     arrays: dict[str, Array] = {}
     dz, x, batch = _checked(grad_z, x, arrays)
     limit = number(max_norm, "max_norm", 0.0, float("inf"), "a finite number, not negative")
+    apart = dict(arrays)
     if sample_norms is None:
-        norms = dense_sample_norms(dz, x, bias=bias)
+        norms = _norms(dz, x, bias)
     else:
         norms = of_shape(floating(sample_norms, "sample_norms"), "sample_norms", batch, "one per sample")
         if not (norms >= 0).all():
             raise ValueError("sample_norms must not be negative or NaN")
+        apart["sample_norms"] = norms
     with np.errstate(all="ignore"):
         factors = np.where(norms > limit, limit / norms.astype(np.float64), 1.0)
-    return _weighted(dz, x, factors, out, arrays, bias)
+    return _weighted(dz, x, factors, out, apart, bias)
 
 
-def _weighted(dz: Array, x: Array, weight: Array, out: Any, arrays: dict[str, Array], bias: bool = True) -> DenseGrads:
-    """The sums, of checked arrays: one sweep for s dz, one for db, one product for dW."""
+def _weighted(dz: Array, x: Array, weight: Array, out: Any, apart: dict[str, Array], bias: bool = True) -> DenseGrads:
+    """The sums, of checked arrays: one sweep for s dz, one for db, one product for dW. `apart`: what is read."""
     given = (None, None, None) if out is None else tuple(out)
     if len(given) != 3 or given[0] is not None or (given[2] is not None and not bias):
         raise ValueError("out must be (None, weight, bias), with None for what is not given or not there")
-    dtype, features = one_dtype(arrays), dz.shape[-1]
-    apart = arrays | {"sample_weight": weight}
+    dtype, features = native(x.dtype), dz.shape[-1]
     grads = destination(given[1], "out.weight", (features, x.shape[-1]), dtype, apart)
     sums = destination(given[2], "out.bias", (features,), dtype, apart | {"out.weight": grads}) if bias else None
-    scaled = np.multiply(as_rows(dz), weight.astype(dtype).reshape(-1, 1), dtype=dtype, order="C")
+    factors = weight.reshape(-1, 1)
+    with np.errstate(all="ignore"):
+        rounded = factors.astype(dtype)
+        if ((np.abs(rounded) < np.finfo(dtype).tiny) & (factors != 0)).any():
+            scaled = np.multiply(as_rows(dz), factors, dtype=np.float64, order="C").astype(dtype)
+        else:
+            scaled = np.multiply(as_rows(dz), rounded, dtype=dtype, order="C")
     if sums is not None:
         db = sums if sums.flags.carray else np.empty_like(sums)
         _kernels.activation_backward(scaled, None, 0, None, db, False, None)

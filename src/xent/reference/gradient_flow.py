@@ -86,13 +86,15 @@ def _flow(index: int, layer: Pass, dy: Rows) -> tuple[LayerFlow, Rows]:
     signal = hypot(*(fsum(column) for column in zip(*dh, strict=True)))
     one = 0.0 if layer.bias is None else 1.0
     summed = fsum(hypot(*z) * hypot(*v, one) for z, v in zip(dz, h, strict=True))
+    left = hypot(weight_norm, bias_norm or 0.0)
+    cancelled = 1.0 - left / summed if summed else 0.0
     rounding = ROUNDINGS * EPSILON
 
     silent = [not any(z) for z in dz]
     silent_below = [n for n, row in enumerate(dh) if not any(row)]
     verdict, words = verdict_of(
         samples=len(dz),
-        finite=all(isfinite(v) for z in dz for v in z),
+        finite=all(isfinite(v) for z in dz for v in z) and isfinite(left),
         silent=all(silent),
         inputs_silent=all(quiet or not any(v) for quiet, v in zip(silent, h, strict=True)),
         weight_left=weight_norm > rounding * fsum(hypot(*z) * hypot(*v) for z, v in zip(dz, h, strict=True)),
@@ -107,11 +109,11 @@ def _flow(index: int, layer: Pass, dy: Rows) -> tuple[LayerFlow, Rows]:
         weight_norm=weight_norm,
         bias_norm=bias_norm,
         sample_norm_sum=summed,
-        cancelled=max(0.0, 1.0 - hypot(weight_norm, bias_norm or 0.0) / summed) if summed else 0.0,
+        cancelled=cancelled if cancelled != cancelled else max(0.0, cancelled),
         zero_samples=[n for n, quiet in enumerate(silent) if quiet],
         dead_units=[k for k in range(outputs) if not any(z[k] for z in dz)],
         zero_inputs=[j for j in range(inputs) if not any(v[j] for v in h)],
-        signal=signal_of(len(dz), len(silent_below), signal > rounding * fsum(hypot(*row) for row in dh)),
+        signal=signal_of(len(dz), len(silent_below), signal, rounding * fsum(hypot(*row) for row in dh)),
         silent_below=silent_below,
         verdict=verdict,
         words=words,
