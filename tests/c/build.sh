@@ -1,14 +1,13 @@
 # Sourced by the scripts that check the C code on its own.
-#   build_c COMPILER OUTPUT PROGRAM.c [FLAG...]   PROGRAM.c linked with all of csrc, every tier of the compiler's target;
-#                                                 of "A.c B.c" OUTPUT is a directory with A and B
+#   build_c COMPILER OUTPUT PROGRAM.c [FLAG...]   PROGRAM.c linked with all of csrc, every tier of the compiler's target
 # Flags and tiers are read from CMakeLists.txt: what is checked is what is shipped. FLAGs come after them. A tier that this
 # processor has not is linked, not run: it is compiled in the shortest time.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 build_c() {
-    local cc=$1 output=$2 programs=($3)
+    local cc=$1 output=$2 program=$3
     shift 3
-    local target arch tiers flags objects=() jobs=() tier name source version own optimised program
+    local target arch tiers flags objects=() jobs=() tier name job source version own optimised
     local -A needs=([v3]=avx2 [v4]=avx512vl)
     target=$($cc -dumpmachine) version=$($cc -dumpversion)
     flags=$(sed -n 's/^set(kernel_flags \(.*\))$/\1/p' "$root/CMakeLists.txt")
@@ -35,17 +34,11 @@ build_c() {
             jobs+=("$cc ${common[*]} ${kernel[*]} -D XENT_TIER=$name ${tier[*]:1} $own $optimised -c $source -o ${objects[-1]}")
         done
     done <<<"$tiers"
-    for source in "$root"/csrc/*.c "${programs[@]}"; do
-        name=$output.objects/$(basename "$source" .c).o
-        jobs+=("$cc ${common[*]} -O2 -ffp-contract=off $* -c $source -o $name")
-        [[ " ${programs[*]} " == *" $source "* ]] || objects+=("$name")
+    for source in "$root"/csrc/*.c "$program"; do
+        objects+=("$output.objects/$(basename "$source" .c).o")
+        jobs+=("$cc ${common[*]} -O2 -ffp-contract=off $* -c $source -o ${objects[-1]}")
     done
     printf '%s\n' "${jobs[@]}" | xargs -P "$(nproc)" -d '\n' -n 1 bash -c 'exec $1' compile
-    [[ ${#programs[@]} -eq 1 ]] || mkdir -p "$output"
-    for program in "${programs[@]}"; do
-        name=$(basename "$program" .c)
-        [[ ${#programs[@]} -eq 1 ]] && program=$output || program=$output/$name
-        "$cc" "$output.objects/$name.o" "${objects[@]}" "$@" -pthread -lm -o "$program"
-    done
+    "$cc" "${objects[@]}" "$@" -pthread -lm -o "$output"
     rm -rf "$output.objects"
 }

@@ -1,6 +1,6 @@
 /* The thread pool: many threads call at once, cold, while one changes the number of threads; then a child forked in the
  * middle of it all computes too. Results are those of one thread. `check_pool` is built with -fsanitize=thread by
- * tests/c/sanitizers.sh; `check_pool fork`, which that sanitizer does not follow, with -fsanitize=address. */
+ * tests/c/sanitizers.sh; `check_pool fork`, which that sanitizer does not follow, without. */
 #include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
