@@ -387,14 +387,15 @@ def test_bits_over_threads_and_tiers(dtype, every_tier, threads):
 
 @pytest.mark.parametrize("columns", [*range(1, 70), 511, 512, 513, 1023, 1024, 1025, 1030, 2050])
 def test_squares(tier, dtype, columns):
-    """Positive terms: of float32 at most 6 roundings to float32 each, else n / 64 + 12 in double."""
+    """Positive terms: of float32 at most 6 roundings to float32 each (the bound is that of 5: they do not all go one
+    way), else n / 64 + 12 in double."""
     x = np.random.default_rng(columns).normal(size=(35, columns)).astype(dtype)
     room = np.full(55, 7.0)
     out = room[:35]
     _kernels.row_squares(x, out)
     assert (room[35:] == 7.0).all()
     exact = [math.fsum(float(v) * float(v) for v in row) for row in x]
-    rtol = (columns / 64 + 12) * 2.0**-53 + (6.1 * 2.0**-24 if dtype == np.float32 else 0.0)
+    rtol = (columns / 64 + 12) * 2.0**-53 + (5.1 * 2.0**-24 if dtype == np.float32 else 0.0)
     np.testing.assert_allclose(out, exact, rtol=rtol)
     alone = np.empty(1)
     for i in (0, 15, 16, 34):
@@ -437,7 +438,7 @@ def test_squares_of_any_size(tier, columns):
     out = np.empty(40)
     _kernels.row_squares(x, out)
     wide = np.where(np.abs(x) < np.finfo(np.float32).tiny, 0, x).astype(float)
-    np.testing.assert_allclose(out, (wide**2).sum(1), rtol=6.1 * 2.0**-24)
+    np.testing.assert_allclose(out, (wide**2).sum(1), rtol=5.1 * 2.0**-24)
     y, dz = x.copy(), x.copy()
     backward, forward = np.empty(40), np.empty(40)
     _kernels.activation_backward(dz, None, 0, None, None, False, backward)
@@ -483,11 +484,11 @@ def test_clipped_beyond_the_dtype():
     )
     large = xent.dense_clipped_grads(np.float32([[1e25, 0], [1, 2]]), np.float32([[1e25], [1e-3]]), 1.0)
     small = xent.dense_clipped_grads(np.float32([[1, 2]]), np.float32([[1e-3]]), 1.0)
-    np.testing.assert_allclose(large.weight, small.weight + np.eye(2)[:, :1], rtol=1e-6)
+    np.testing.assert_allclose(large.weight, small.weight + np.eye(2)[:, :1], rtol=2.0**-22)
     wide = xent.dense_clipped_grads([[1e155]], [[1.0]], 1.0)
     np.testing.assert_allclose([*wide.weight[0], *wide.bias], 0.5**0.5, rtol=1e-15)
     weighted = xent.dense_weighted_grads(np.float32([[1e25]]), np.float32([[1e25]]), [1e-50])
-    np.testing.assert_allclose(weighted.weight, 1.0, rtol=1e-6)
+    np.testing.assert_allclose(weighted.weight, 1.0, rtol=2.0**-22)
 
 
 def test_norms_beyond_float32():

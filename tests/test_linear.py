@@ -382,20 +382,28 @@ def test_products_are_added(shape, dtype, monkeypatch):
 
 @pytest.mark.parametrize("add", [False, True])
 def test_products_of_long_rows(dtype, add, monkeypatch):
-    """In parts and not; every order of the matrices in memory."""
+    """In parts and not, as it says; every order of the matrices in memory."""
     rng = np.random.default_rng(0)
-    a, b, c = (rng.integers(-9, 9, s).astype(dtype) for s in ((20, 6001), (6001, 30), (20, 30)))
+    a, b, c = (rng.integers(-9, 9, s).astype(dtype) for s in ((70, 6001), (6001, 90), (70, 90)))
     expected = c * add + a @ b
     for parts in (1, 2, 3, 4):
-        batch = _blas._batch("s" if dtype.itemsize == 4 else "d")
+        batch, taken = _blas._batch("s" if dtype.itemsize == 4 else "d"), []
         if batch:
-            monkeypatch.setattr(_blas, "_batch", lambda kind, batch=batch, parts=parts: (lambda: parts, batch[1]))
+
+            def counted(*args, run=batch[1], taken=taken):
+                taken.append(len(args[0]))
+                run(*args)
+
+            monkeypatch.setattr(_blas, "_batch", lambda kind, parts=parts, counted=counted: (lambda: parts, counted))
         assert _blas.long_parts(dtype) == (parts if batch else 1)
         for left in (a, a.copy(order="F"), np.repeat(a, 2, 1)[:, ::2], a.astype(dtype.newbyteorder())):
             for right in (b, b.copy(order="F"), np.repeat(b, 2, 0)[::2]):
-                for to in (c.copy(), c.copy(order="F"), np.repeat(c, 2, 1)[:, ::2], np.hstack([c, c])[:, :30]):
+                for to in (c.copy(), c.copy(order="F"), np.repeat(c, 2, 1)[:, ::2], np.hstack([c, c])[:, :90]):
                     _blas.long_product(left, right, to, add)
                     assert (to == expected).all()
+        assert taken == [parts] * (
+            12 if batch and parts > 1 else 0
+        )  # 2 of left, 3 of right, 2 of `to` are as BLAS has them
         monkeypatch.undo()
     for m, k, n in ((0, 9, 3), (2, 0, 3), (1, 1, 1), (3, 4, 5)):
         to = np.ones((m, n), dtype)

@@ -108,6 +108,7 @@ def test_norms_taken_late_or_in_the_sweeps(activation, bias, dtype, monkeypatch)
         given = {"activation": activation, "workspace": workspace, "per_sample_norms": True}
         xent.mlp_with_grad(params, 2 * x, targets, **given)
         loss, grads, norms = xent.mlp_with_grad(params, x, targets, **given)
+        assert workspace._last[1].late == (limit > 0)
         found.append((loss, [(g.weight.tobytes(), bias and g.bias.tobytes()) for g in grads], norms.tobytes()))
     assert found[0] == found[1]
     np.testing.assert_allclose(norms, layer_by_layer(params, x, targets, activation)[2], rtol=4 * np.finfo(dtype).eps)

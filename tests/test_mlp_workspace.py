@@ -162,6 +162,24 @@ def test_a_step_allocates_nothing(activation, norms, dtype):
     assert sys.getallocatedblocks() - blocks < 20  # nothing is kept from step to step
 
 
+def test_weights_are_checked_without_a_copy(dtype):
+    params, (x, targets) = network([4, 3], dtype), batch((20000, 4), 3, dtype)
+    given = {
+        "sample_weight": np.ones(20000, dtype),
+        "class_weight": np.ones(3, dtype),
+        "workspace": xent.MlpWorkspace(),
+    }
+    for _ in range(3):
+        xent.mlp_with_grad(params, x, targets, **given)
+    tracemalloc.start()
+    try:
+        xent.mlp_with_grad(params, x, targets, **given)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20000  # a byte per row: the smallest array of that length
+
+
 def test_without_a_workspace_it_allocates():
     """The bound of the test above would notice the smallest array of the step."""
     params, (x, targets) = network([64, 32, 10]), batch((256, 64), 10)

@@ -97,17 +97,12 @@ XENT_INLINE void add_quads(const four_f32 *q, const int doubles, double *sums, f
     *most |= bits - ((four_u64){0} + bits_of(0x1p-64));
 }
 
-/* *to = lane l + lane l + 4 of 8 */
-XENT_INLINE void add_halves(const eight_f32 *lanes, four_f32 *to) {
-    four_f32 high;
-    memcpy(to, lanes, sizeof *to), memcpy(&high, (const char *)lanes + sizeof high, sizeof high);
-    *to += high;
-}
-
-/* *to = lane l + lane l + 8 of 16, and those + l + 4 */
+/* *to = lane l + lane l + 8, and those + l + 4 */
 XENT_INLINE void quarter_lanes(const eight_f32 lanes[2], four_f32 *to) {
     const eight_f32 half = lanes[0] + lanes[1];
-    add_halves(&half, to);
+    four_f32 high;
+    memcpy(to, &half, sizeof *to), memcpy(&high, (const char *)&half + sizeof high, sizeof high);
+    *to += high;
 }
 
 /* Rows of at most 64, a multiple of four of them; returns all above_floor(sums[i]), or-ed. One loop for any number of
@@ -149,9 +144,7 @@ XENT_NOINLINE uint64_t copied_rows(const float *x, ptrdiff_t rows, ptrdiff_t n, 
     float room[V + (V * V > N * XENT_SQUARE_STEP ? V * V : N * XENT_SQUARE_STEP)], *copies = room + V;
     const ptrdiff_t whole = (rows + N - 1) / N * N;
     for (ptrdiff_t i = 0; i < V + whole * n; i++) room[i] = 1.0f;
-    if (stride == n) memcpy(copies, x, (size_t)(rows * n) * sizeof *copies);
-    for (ptrdiff_t r = 0; r < rows && stride != n; r++)
-        memcpy(copies + r * n, x + r * stride, (size_t)n * sizeof *copies);
+    for (ptrdiff_t r = 0; r < rows; r++) memcpy(copies + r * n, x + r * stride, (size_t)n * sizeof *copies);
     const uint64_t most = short_rows(copies, whole, n, n, keep, some);
     memcpy(sums, some, (size_t)rows * sizeof *some);
     return most;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xent._arrays import Array, distinct
+from xent._arrays import Array
 from xent._network import Params
 from xent._problem import checked, run
 from xent.workspace import MlpWorkspace
@@ -115,12 +115,9 @@ def mlp_with_grad(
         logits, targets, -1, class_weight, sample_weight, label_smoothing, ignore_index, z_loss, reduction, normalizer
     )
     if out is not None or not problem[3] is problem[4] is problem[5] is None:
-        grads_name = "the workspace" if out is None else "out"
         for name, array in zip(("targets", "targets", "class_weight", "sample_weight"), problem[2:6], strict=True):
             if array is not None:
-                distinct(step.memory, array, name, "the workspace")
-                for written in workspace._written:
-                    distinct(written, array, name, grads_name)
+                workspace._keep_apart(step, array, name)
     step.run_forward(rows)
     result: Any = run(problem, True, logits, None, return_lse, None)
     step.run_backward(rows)

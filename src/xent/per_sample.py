@@ -76,9 +76,8 @@ def dense_sample_norms(grad_z: Any, x: Any, *, bias: bool = True) -> Array:
     >>> xent.dense_sample_norms([[3.0, 4.0], [0.0, 0.0]], [[2.0, 2.0], [1.0, 1.0]])
     array([15.,  0.])
     """
-    arrays: dict[str, Array] = {}
-    dz, x, batch = _checked(grad_z, x, arrays)
-    return put_norms(_norms(dz, x, bias), batch, one_dtype(arrays))
+    dz, x, batch = _checked(grad_z, x, {})
+    return put_norms(_norms(dz, x, bias), batch, native(x.dtype))
 
 
 def _norms(dz: Array, x: Array, bias: bool) -> Array:
@@ -219,17 +218,16 @@ def dense_clipped_grads(
     arrays: dict[str, Array] = {}
     dz, x, batch = _checked(grad_z, x, arrays)
     limit = number(max_norm, "max_norm", 0.0, float("inf"), "a finite number, not negative")
-    apart = dict(arrays)
     if sample_norms is None:
         norms = _norms(dz, x, bias)
     else:
         norms = of_shape(floating(sample_norms, "sample_norms"), "sample_norms", batch, "one per sample")
         if not (norms >= 0).all():
             raise ValueError("sample_norms must not be negative or NaN")
-        apart["sample_norms"] = norms
+        arrays["sample_norms"] = norms
     with np.errstate(all="ignore"):
         factors = np.where(norms > limit, limit / norms.astype(np.float64), 1.0)
-    return _weighted(dz, x, factors, out, apart, bias)
+    return _weighted(dz, x, factors, out, arrays, bias)
 
 
 def _weighted(dz: Array, x: Array, weight: Array, out: Any, apart: dict[str, Array], bias: bool = True) -> DenseGrads:

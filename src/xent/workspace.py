@@ -58,7 +58,8 @@ class MlpWorkspace:
         self._alive: list[Any] = []  # the arrays with those identities
         self._own: tuple[list[DenseGrads], Array] | None = None
         self._grads: list[DenseGrads] = []
-        self._written: list[Array] = []  # what x must not overlap: all gradients
+        self._written: list[Array] = []  # what nothing that is read may overlap: all gradients
+        self._written_to = ""  # whose they are
         self._steps: dict[tuple[tuple[int, ...], bool], Step] = {}
         self._last: tuple[Array, Step] | None = None
 
@@ -100,6 +101,12 @@ class MlpWorkspace:
                 return True
         return _kernels.relation(step.memory, x) != APART
 
+    def _keep_apart(self, step: Step, array: Array, name: str) -> None:
+        """Refuse an array that is read while the step writes over it."""
+        distinct(step.memory, array, name, "the workspace")
+        for written in self._written:
+            distinct(written, array, name, self._written_to)
+
     def _prepare(
         self, params: Any, x: Any, activation: Any, out: Any, norms: bool, bound: tuple[Any, ...]
     ) -> tuple[Array, Step]:
@@ -113,6 +120,7 @@ class MlpWorkspace:
         if layout != self._layout:
             self._layout, self._own = layout, None
             self._steps.clear()
+        self._written_to = "the workspace" if out is None else "out"
         if out is not None:
             self._grads = checked_grads(out, layers, x)
             self._written = [array for grads in self._grads for array in grads if array is not None]
@@ -130,8 +138,7 @@ class MlpWorkspace:
         step = self._steps[x.shape, norms]
         read = [("x", x), *((f"params[{i}]", a) for i, layer in enumerate(layers) for a in layer[:2] if a is not None)]
         for name, array in read:
-            for written in (step.memory, *self._written):
-                distinct(written, array, name, "the workspace")
+            self._keep_apart(step, array, name)
         self._alive = list(chain.from_iterable(params))
         as_given = [a for layer in layers for a in layer[:2]]
         unchanged = x is given and all(map(operator.is_, as_given, self._alive))
