@@ -67,73 +67,82 @@ XENT_INLINE void NAME(narrow_fold)(double (*hi)[XENT_SIDE], NAME(side_lanes) lo,
     }
 }
 
-/* The terms of XENT_SIDE rows added up; and, if `stored`, which is a constant, put in the place of their logits. */
-XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
-                                  const REAL *restrict rounder, const REAL *restrict floor, const side_ahead *from,
-                                  double *restrict sum_hi, double *restrict sum_lo, const int stored) {
-    side_ahead ahead = *from;
-    const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
-    NAME(side_lanes) lo;
-    double hi[XENT_LANES][XENT_SIDE];
-    for (int lane = 0; lane < lanes; lane++) {
-        REAL h[XENT_SIDE], l[XENT_SIDE], *restrict x = v + lane * stride;
-        for (int r = 0; r < XENT_SIDE; r++) h[r] = sigma, l[r] = 0;
-        for (int c = lane; c < classes; c += XENT_LANES, x += XENT_LANES * stride) {
-            ask_ahead(&ahead);
-            for (int r = 0; r < XENT_SIDE; r++) {
-                const REAL term = NAME(add_exp)(x[r] < floor[r] ? floor[r] : x[r], rounder[r], 1, &h[r], &l[r]);
-                if (stored) x[r] = term;
-            }
-        }
-        for (int r = 0; r < XENT_SIDE; r++) hi[lane][r] = (double)h[r] - (double)sigma, lo[lane][r] = l[r];
-    }
-    NAME(narrow_fold)(hi, lo, lanes, sum_hi, sum_lo);
-}
-
-/* The same where each lane of float32 gets one term at most: the high parts are whole multiples of one unit, and so
- * their sum is exact in integers. A NaN stays one in the low parts. */
-XENT_INLINE void NAME(add_narrow_once)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
-                                       const REAL *restrict rounder, const REAL *restrict floor, const side_ahead *from,
-                                       double *restrict sum_hi, double *restrict sum_lo, const int stored) {
-    side_ahead ahead = *from; /* not by value: to copy what was just written number by number is to wait for it */
-    NAME(side_lanes) lo;
-    uint32_t units[XENT_SIDE], base; /* unsigned: those of a NaN add up to anything */
-    memcpy(&base, &sigma, sizeof base);
-    for (int r = 0; r < XENT_SIDE; r++)
-        units[r] = (uint32_t)-classes * base; /* so each term adds its bits as they are */
-    for (int c = 0; c < classes; c++, v += stride) {
-        ask_ahead(&ahead);
-        for (int r = 0; r < XENT_SIDE; r++) {
-            REAL h = sigma, l = 0;
-            const REAL term = NAME(add_exp)(v[r] < floor[r] ? floor[r] : v[r], rounder[r], 1, &h, &l);
-            uint32_t bits;
-            memcpy(&bits, &h, sizeof bits);
-            units[r] += bits;
-            lo[c][r] = l;
-            if (stored) v[r] = term;
-        }
-    }
-    for (int half = XENT_LANES / 2, n = classes; half; half /= 2) {
+/* The same where the sums of the high parts are known, as those of float32 are: they are whole multiples of one unit, and add
+ * up exactly in any order. What would be the low parts of the sums is 0, and nobody reads it. */
+XENT_INLINE void NAME(fold_low)(const double *sums, NAME(side_lanes) lo, int lanes, double *sum_hi) {
+    for (int half = XENT_LANES / 2, n = lanes; half; half /= 2) {
         for (int c = 0; c + half < n; c++)
             for (int r = 0; r < XENT_SIDE; r++) lo[c][r] += lo[c + half][r];
         n = n < half ? n : half;
     }
-    const double unit = (double)sigma * 0x1p-23;
-    for (int r = 0; r < XENT_SIDE; r++) {
-        const wide sum = NAME(folded)((int32_t)units[r] * unit, lo[0][r]);
-        sum_hi[r] = sum.hi, sum_lo[r] = sum.lo;
-    }
+    for (int r = 0; r < XENT_SIDE; r++) sum_hi[r] = NAME(folded)(sums[r], lo[0][r]).hi;
 }
 
-#define XENT_ADD_NARROW(NAME_, OP, STORED)                                                                       \
+/* The first term of a lane, which is sigma till then; to add -0 is to add nothing. */
+XENT_INLINE REAL NAME(first_exp)(REAL x, REAL rounder, REAL sigma, REAL *hi, REAL *lo) {
+    REAL h = sigma, l = (REAL)-0.0;
+    const REAL term = NAME(add_exp)(x, rounder, 1, &h, &l);
+    *hi = h, *lo = l;
+    return term;
+}
+
+/* The terms of XENT_SIDE rows added up; and, if `stored`, put in the place of their logits. Class by class, as they lie: with
+ * the terms of a lane one behind the other, the lane in registers, 96 classes took 17 clocks for eight numbers where they
+ * take 11.5 (AVX2), 40 classes 24. once: each lane gets one term at most, of float32, so that the high parts are of one
+ * binade and can be added as integers, at once; a NaN stays one in the low parts. Both are constants. */
+XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
+                                  const REAL *restrict rounder, const REAL *restrict floor, const side_ahead *from,
+                                  double *restrict sum_hi, double *restrict sum_lo, const int stored, const int once) {
+    side_ahead ahead = *from; /* not by value: to copy what was just written number by number is to wait for it */
+    const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
+    NAME(side_lanes) hi, lo;
+    uint32_t units[XENT_SIDE]; /* unsigned: those of a NaN add up to anything */
+    for (int r = 0; r < XENT_SIDE; r++)
+        units[r] = (uint32_t)-lanes * word_of((float)sigma); /* lanes add all their bits */
+    for (int c = 0; c < lanes; c++, v += stride) {
+        ask_ahead(&ahead);
+        for (int r = 0; r < XENT_SIDE; r++) {
+            REAL h;
+            const REAL x = v[r] < floor[r] ? floor[r] : v[r],
+                       term = NAME(first_exp)(x, rounder[r], sigma, &h, &lo[c][r]);
+            if (once)
+                units[r] += word_of((float)h);
+            else
+                hi[c][r] = h;
+            if (stored) v[r] = term;
+        }
+    }
+    for (int c = XENT_LANES; !once && c < classes; c++, v += stride) {
+        REAL *restrict h = hi[c % XENT_LANES], *restrict l = lo[c % XENT_LANES];
+        ask_ahead(&ahead);
+        for (int r = 0; r < XENT_SIDE; r++) {
+            const REAL term = NAME(add_exp)(v[r] < floor[r] ? floor[r] : v[r], rounder[r], 1, &h[r], &l[r]);
+            if (stored) v[r] = term;
+        }
+    }
+    double above[XENT_LANES][XENT_SIDE];
+    if (sizeof(REAL) == 8) {
+        for (int c = 0; c < lanes; c++)
+            for (int r = 0; r < XENT_SIDE; r++) above[c][r] = (double)hi[c][r] - (double)sigma;
+        NAME(narrow_fold)(above, lo, lanes, sum_hi, sum_lo);
+        return;
+    }
+    for (int r = 0; r < XENT_SIDE; r++)
+        above[0][r] = once ? (int32_t)units[r] * ((double)sigma * 0x1p-23) : lanes * -(double)sigma;
+    for (int c = 0; !once && c < lanes; c++)
+        for (int r = 0; r < XENT_SIDE; r++) above[0][r] += (double)hi[c][r];
+    NAME(fold_low)(above[0], lo, lanes, sum_hi);
+}
+
+#define XENT_ADD_NARROW(NAME_, STORED, ONCE)                                                                     \
     XENT_NOINLINE void NAME(NAME_)(REAL * v, ptrdiff_t stride, int classes, REAL sigma, const REAL *rounder,     \
                                    const REAL *floor, const side_ahead *ahead, double *sum_hi, double *sum_lo) { \
-        NAME(OP)(v, stride, classes, sigma, rounder, floor, ahead, sum_hi, sum_lo, STORED);                      \
+        NAME(add_narrow)(v, stride, classes, sigma, rounder, floor, ahead, sum_hi, sum_lo, STORED, ONCE);        \
     }
-XENT_ADD_NARROW(narrow_terms, add_narrow, 1)
-XENT_ADD_NARROW(narrow_terms_once, add_narrow_once, 1)
-XENT_ADD_NARROW(narrow_sum, add_narrow, 0)
-XENT_ADD_NARROW(narrow_sum_once, add_narrow_once, 0)
+XENT_ADD_NARROW(narrow_terms, 1, 0)
+XENT_ADD_NARROW(narrow_terms_once, 1, 1)
+XENT_ADD_NARROW(narrow_sum, 0, 0)
+XENT_ADD_NARROW(narrow_sum_once, 0, 1)
 #undef XENT_ADD_NARROW
 
 /* The terms below the largest of each row, added anew, as sharp_rest does. They are at v; or, where they were not stored,
