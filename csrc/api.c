@@ -114,13 +114,14 @@ static void check_range(void *context, ptrdiff_t first, ptrdiff_t last) {
     enum { AT_ONCE = 512 };
     range_check *c = context;
     int64_t y[AT_ONCE];
+    const uint64_t last_class = (uint64_t)c->classes - 1;
     uint64_t outside = 0;
     for (ptrdiff_t start = first; start < last; start += AT_ONCE) {
         const ptrdiff_t n = last - start < AT_ONCE ? last - start : AT_ONCE;
         const int64_t *labels = labels_at(&c->problem->labels, start, n, y);
-        for (ptrdiff_t i = 0; i < n; i++) outside |= (uint64_t)labels[i] >= (uint64_t)c->classes;
+        for (ptrdiff_t i = 0; i < n; i++) outside |= (uint64_t)labels[i] | (last_class - (uint64_t)labels[i]);
     }
-    if (outside) c->outside = 1;
+    if (outside >> 63) c->outside = 1; /* the sign of one that is not in range: SSE2 compares no 64 bits */
 }
 
 /* Whether the targets are such labels, all of them in range. */

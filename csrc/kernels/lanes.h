@@ -119,6 +119,11 @@ XENT_INLINE int exponent_of(double x) {
     return (int)(bits_of(x) >> 52 & 0x7ff) - 1023;
 }
 
+/* The same as a double. */
+XENT_INLINE double binade_of(double x) {
+    return from_bits(bits_of(x) >> 52 | bits_of(0x1p52)) - (0x1p52 + 1023.0);
+}
+
 /* x 2^n with no subnormal on the way: anything below the smallest normal double is 0. */
 XENT_INLINE double scale_by(double x, double n) {
     if (!(n > -2000.0)) return 0.0;

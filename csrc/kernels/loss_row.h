@@ -90,19 +90,24 @@ XENT_INLINE double NAME(times_counted)(const xent_cross_entropy_problem *p, cons
     return (factor > loss_factor ? factor : loss_factor) * k->mass[r];
 }
 
-/* The logits at the labels of n rows that were found. */
+/* The logits at the labels of n rows, `stride` elements from class to class. */
+XENT_NOINLINE void NAME(logits_at_labels)(const REAL *const *rows, const int64_t *restrict y, int n, ptrdiff_t stride,
+                                          double *restrict z) {
+    for (int r = 0; r < n; r++) z[r] = (double)rows[r][y[r] * stride];
+}
+
+/* The same of n rows that were found. */
 static inline void NAME(label_logits)(const NAME(sweeper) * w, int n, const int64_t *y, double *z) {
-    const ptrdiff_t columns = w->x->columns;
-    if (w->x->blocks) { /* no more in the pack, or not yet */
-        const xent_view *from = w->x->blocks->from;
-        for (int r = 0; r < n; r++)
-            z[r] = (double)NAME(read_element)(w->layout, from, row_of(w->layout, from, w->first + r), (ptrdiff_t)y[r]);
+    const xent_view *from = w->x->blocks ? w->x->blocks->from : w->x; /* blocks: no more in the pack, or not yet */
+    const ptrdiff_t stride = w->x->blocks ? 0 : w->x->columns ? w->x->columns : w->x->direct;
+    if (stride) {
+        NAME(logits_at_labels)((const REAL *const *)w->x_rows, y, n, stride, z);
         return;
     }
-    for (int r = 0; r < n && columns; r++) z[r] = (double)((const REAL *)w->x_rows[r])[y[r] * columns];
-    for (int r = 0; r < n && !columns; r++)
-        z[r] = (double)(w->x->direct ? ((const REAL *)w->x_rows[r])[y[r]]
-                                     : NAME(read_element)(w->layout, w->x, w->x_rows[r], (ptrdiff_t)y[r]));
+    for (int r = 0; r < n; r++) {
+        char *row = w->x->blocks ? row_of(w->layout, from, w->first + r) : w->x_rows[r];
+        z[r] = (double)NAME(read_element)(w->layout, from, row, (ptrdiff_t)y[r]);
+    }
 }
 
 /* One finite row, term = e^z in the scale of its sum:
@@ -131,12 +136,13 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
     const row_batch *b = &w->batch;
     double offset[XENT_ROWS], at[XENT_ROWS];
     const int padded = padded_rows(rows);
-    int special = !b->ordinary;
+    uint64_t special = !b->ordinary; /* as wide as what is compared: else masks of vectors are narrowed */
     for (int r = rows; r < padded; r++) k->z[r] = k->mass[r] = k->factor_hi[r] = k->factor_lo[r] = 0.0;
     for (int r = 0; r < padded; r++) {
-        const int near = k->z[r] > b->max[r] - w->room.depth;
+        const double z = k->z[r], lowered = -b->scale[r];
+        const int near = z > b->max[r] - w->room.depth;
         special |= !near;
-        at[r] = near ? k->z[r] : 0.0, offset[r] = near ? -b->scale[r] : 0.0;
+        at[r] = near ? z : 0.0, offset[r] = near ? lowered : 0.0;
     }
     for (int r = 0; r < padded && !b->ordinary; r++)
         if (r >= rows || b->kind[r] != ROW_FINITE || b->far[r]) at[r] = offset[r] = 0.0;
@@ -177,15 +183,15 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
  * whatever its logits. Whether there is such a row: once the others' gradients are there, fill_weightless is to be called. */
 static inline int NAME(put_losses)(const xent_loss_args *a, const ptrdiff_t *row, int rows, const double *weight,
                                    NAME(labelled) * k) {
-    int none = a->grad_scale[0] == 0.0; /* nothing to average */
+    uint64_t none = a->grad_scale[0] == 0.0; /* nothing to average */
     for (int r = 0; r < rows; r++) {
-        const double loss = weight[r] == 0.0 ? 0.0 : weight[r] * k->loss[r];
+        const double counted = weight[r] * k->loss[r], loss = weight[r] == 0.0 ? 0.0 : counted;
         k->loss[r] = fabs(loss) < 0x1p-1022 ? 0.0 : loss; /* what a mean of small weights is made of */
         none |= weight[r] == 0.0;
     }
     for (int r = 0; r < rows && a->loss_rows; r++) ((REAL *)a->loss_rows)[row[r]] = NAME(rounded)(k->loss[r]);
     for (int r = 0; r < rows && a->lse_rows; r++) ((REAL *)a->lse_rows)[row[r]] = NAME(rounded)(k->lse[r]);
-    return none;
+    return none != 0;
 }
 
 static inline void NAME(fill_weightless)(const xent_loss_args *a, NAME(sweeper) * w, int rows, const double *weight) {

@@ -185,7 +185,7 @@ XENT_NOINLINE void NAME(narrow_rests_anew)(const REAL *v, ptrdiff_t stride, int 
 }
 
 /* The rests of the sharp ones of XENT_SIDE rows, rows `at` and on of the batch, at v: all at once, */
-XENT_INLINE void NAME(rests_at_once)(NAME(sweeper) * w, int at, const REAL *v, int classes, const int *sharp) {
+XENT_INLINE void NAME(rests_at_once)(NAME(sweeper) * w, int at, const REAL *v, int classes, const int64_t *sharp) {
     row_batch *b = &w->batch;
     double hi[XENT_SIDE], lo[XENT_SIDE];
     if (w->columns_stored)
@@ -200,7 +200,7 @@ XENT_INLINE void NAME(rests_at_once)(NAME(sweeper) * w, int at, const REAL *v, i
 }
 
 /* and one by one. */
-XENT_INLINE void NAME(rests_one_by_one)(NAME(sweeper) * w, int at, const REAL *v, int classes, const int *sharp) {
+XENT_INLINE void NAME(rests_one_by_one)(NAME(sweeper) * w, int at, const REAL *v, int classes, const int64_t *sharp) {
     row_batch *b = &w->batch;
     for (int r = at; r < at + XENT_SIDE; r++, v++) {
         if (!sharp[r - at]) continue;
@@ -218,10 +218,11 @@ XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const REAL *
     row_batch *b = &w->batch;
     /* One by one, a row is a fold of all lanes, which takes as long as some classes of all rows do: few classes, few rows. */
     const int alone = (classes - 2) / 2 < XENT_FEW_SHARP ? (classes - 2) / 2 : XENT_FEW_SHARP;
-    int sharp[XENT_ROWS];
+    int64_t sharp[XENT_ROWS];
     if (!NAME(close)(w, sides * XENT_SIDE, sum_hi, sum_lo, 1, sharp)) return;
     for (int at = 0; at < sides * XENT_SIDE; at += XENT_SIDE, v += w->side_step) {
-        int some = 0, nan = 0;
+        int64_t some = 0;
+        int nan = 0;
         for (int r = at; r < at + XENT_SIDE; r++) some += sharp[r];
         if (!some) continue;
         if (some <= alone)

@@ -69,9 +69,10 @@ XENT_INLINE void close_group(loss_sums *s) {
     s->sum = (wide){0.0, 0.0}, s->group++, s->end += s->rows;
 }
 
-/* The loss of a row behind all those before; what the addition loses is kept apart. */
-XENT_INLINE void count_loss(loss_sums *s, ptrdiff_t row, double loss) {
-    while (row >= s->end) close_group(s);
+/* The loss of a row behind all those before; what the addition loses is kept apart. follows: the row is of the group at
+ * hand. */
+XENT_INLINE void count_loss(loss_sums *s, ptrdiff_t row, double loss, const int follows) {
+    while (!follows && row >= s->end) close_group(s);
     const wide sum = two_sum(s->sum.hi, loss);
     s->sum.hi = sum.hi, s->sum.lo += sum.lo;
 }
@@ -86,7 +87,7 @@ typedef struct {
 } known_results;
 
 XENT_INLINE void count_losses(const known_results *known, int rows) {
-    for (int r = 0; r < rows; r++) count_loss(known->sums, known->row[r], known->loss[r]);
+    for (int r = 0; r < rows; r++) count_loss(known->sums, known->row[r], known->loss[r], 0);
 }
 
 XENT_INLINE rowsum sum_of(const row_batch *b, int r) {
@@ -246,7 +247,7 @@ XENT_INLINE block_scale *NAME(scale_of_block)(NAME(sweeper) * w, ptrdiff_t block
 }
 
 /* The rests of those rows of a batch that have little beside their largest term. */
-static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int *sharp) {
+static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int64_t *sharp) {
     row_batch *b = &w->batch;
     for (int r = 0; r < rows; r++) {
         if (!sharp[r]) continue;
@@ -261,9 +262,9 @@ static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int *sharp) {
  * are not finite, of which there are none if `open`, all is known. sharp: those whose rest is too small to be found so;
  * whether there is one. */
 XENT_INLINE int NAME(close)(NAME(sweeper) * w, int rows, const double *restrict sum_hi, const double *restrict sum_lo,
-                            const int open, int *restrict sharp) {
+                            const int open, int64_t *restrict sharp) {
     row_batch *b = &w->batch;
-    int any = 0;
+    int64_t any = 0; /* and sharp: as wide as what is compared, else masks of vectors are narrowed */
     for (int r = 0; r < rows; r++) {
         const wide top = NAME(exp_wide)(w->by_max[r], -b->scale[r]),
                    added = NAME(added)(w->by_max[r], w->by_rounder[r]);
@@ -275,10 +276,10 @@ XENT_INLINE int NAME(close)(NAME(sweeper) * w, int rows, const double *restrict 
         sharp[r] = closes & !(rest.hi >= SHARP * top.hi);
         any |= sharp[r];
     }
-    return any;
+    return any != 0;
 }
 XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum_hi, const double *sum_lo) {
-    int sharp[XENT_ROWS];
+    int64_t sharp[XENT_ROWS];
     if (NAME(close)(w, padded_rows(rows), sum_hi, sum_lo, 0, sharp)) NAME(sharp_rests)(w, rows, sharp);
 }
 

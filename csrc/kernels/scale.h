@@ -3,7 +3,8 @@
 
 /* Round once; below the smallest normal number, 0. */
 XENT_INLINE REAL NAME(rounded)(double v) {
-    return fabs(v) < REAL_MIN ? (REAL)0 : (REAL)v;
+    return (REAL)(fabs(v) < REAL_MIN ? 0.0
+                                     : v); /* chosen before it is narrowed: a mask of vectors is as wide as they are */
 }
 
 /* e <- e d 2^k, rounded once: d in two parts of the dtype. The product is formed 2^shift too large, so that what falls
@@ -34,7 +35,7 @@ XENT_NOINLINE void NAME(scale_twice)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo,
 XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
     *hi = (REAL)d.hi;
     double rest = (d.hi - (double)*hi) + d.lo;
-    *lo = fabs(rest) < (sizeof(REAL) == 4 ? 0x1p-40 : 0x1p-70) * fabs(d.hi) ? (REAL)0 : (REAL)rest;
+    *lo = (REAL)(fabs(rest) < (sizeof(REAL) == 4 ? 0x1p-40 : 0x1p-70) * fabs(d.hi) ? 0.0 : rest);
 }
 
 /* Whether no product of the terms of a row, stored in this scale, with d can come near the smallest normal number, with
@@ -44,7 +45,7 @@ XENT_INLINE int NAME(is_safe)(double min, double scale, double d) {
     /* The low part of d by a term that has the deep guard is to be finite: it would else give an infinity its sign. */
     const int large = size > REAL_MIN * power_of_two((int)low_bits),
               small = size < (sizeof(REAL) == 4 ? 0x1p30 : 0x1p60);
-    return large & small & (min * LOG2E - scale + (double)exponent_of(size) > MIN_EXPONENT + low_bits + 1.0);
+    return large & small & (min * LOG2E - scale + binade_of(size) > MIN_EXPONENT + low_bits + 1.0);
 }
 
 /* The same of a whole row's factor; it may be 0, and then so are all of them. */
@@ -239,15 +240,17 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const row_batch *b = &w->batch;
     NAME(side_factors) by;
-    int plain = b->ordinary;
+    uint64_t special = !b->ordinary; /* as wide as what is compared: else masks of vectors are narrowed */
+    for (int r = rows; r < sides * XENT_SIDE; r++) w->factor_hi[r] = w->factor_lo[r] = 0.0;
     for (int r = 0; r < sides * XENT_SIDE; r++) {
         const wide d = {w->factor_hi[r], w->factor_lo[r]};
-        by.largest[r] =
-            NAME(outweighs)(b->top_hi[r], b->rest_hi[r]) ? w->largest[r] : (REAL)-1; /* no term is negative */
+        const double largest = (double)w->largest[r];
+        by.largest[r] = (REAL)(NAME(outweighs)(b->top_hi[r], b->rest_hi[r]) ? largest : -1.0); /* no term is negative */
         by.likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
         NAME(split)(d, &by.hi[r], &by.lo[r]);
-        plain &= (r >= rows) | NAME(is_plain)(b->min[r], b->scale[r], d.hi);
+        special |= !NAME(is_plain)(b->min[r], b->scale[r], d.hi);
     }
+    const int plain = !special;
     if (!plain) NAME(flushing_factors)(w, sides * XENT_SIDE, rows, &by);
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
@@ -268,9 +271,14 @@ XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *
     REAL at[XENT_ROWS];
     for (int r = 0; r < rows; r++) at[r] = NAME(rounded)(known->label_is[r]);
     loss_sums sums = *known->sums;
-    for (int r = 0; r < rows; r++) {
+    const int follow = known->row[rows - 1] < sums.end;
+    for (int r = 0; r < rows && follow; r++) {
         to[r][known->labels[r] * stride] = at[r];
-        count_loss(&sums, known->row[r], known->loss[r]);
+        count_loss(&sums, known->row[r], known->loss[r], 1);
+    }
+    for (int r = 0; r < rows && !follow; r++) {
+        to[r][known->labels[r] * stride] = at[r];
+        count_loss(&sums, known->row[r], known->loss[r], 0);
     }
     *known->sums = sums;
 }
