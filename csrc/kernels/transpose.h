@@ -29,12 +29,12 @@ XENT_INLINE int NAME(are_few)(const REAL *const *rows, ptrdiff_t n) {
  * fetched ahead. */
 XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns) {
 #ifdef XENT_SHUFFLES
-    for (int r = 0; r < XENT_SIDE && n >= NAME(SQUARE); r += NAME(SQUARE)) {
-        const REAL *some[NAME(SQUARE)];
-        memcpy(some, rows + r, sizeof some);
+    for (int r = 0; r < XENT_SIDE && n >= NAME(SQUARE); r += XENT_SQUARES * NAME(SQUARE)) {
+        const REAL *some[XENT_SQUARES * NAME(SQUARE)];
+        for (int i = 0; i < XENT_SQUARES * NAME(SQUARE); i++) some[i] = rows[r + i];
         for (ptrdiff_t i = 0, last = n - NAME(SQUARE); i < n; i += NAME(SQUARE)) {
             const ptrdiff_t c = i < last ? i : last; /* the last square overlaps the one before */
-            NAME(square)(some, c, columns + c * XENT_SIDE + r, XENT_SIDE);
+            NAME(squares)(some, c, columns + c * XENT_SIDE + r, XENT_SIDE);
         }
     }
     if (n >= NAME(SQUARE)) return;
@@ -50,18 +50,29 @@ XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, R
         for (ptrdiff_t c = 0; c < n; c++) columns[c * XENT_SIDE + r] = rows[r][c];
 }
 
+#ifdef XENT_SHUFFLES
+/* Rows `first` .. count - 1 from columns, by so many squares at once, which is a constant. Where it stopped. */
+XENT_INLINE int NAME(rows_by_squares)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int first, int count,
+                                      const int squares) {
+    const int at_once = squares * NAME(SQUARE);
+    for (; first + at_once <= count && n >= NAME(SQUARE); first += at_once) {
+        REAL *some[XENT_SQUARES * NAME(SQUARE)];
+        for (int i = 0; i < at_once; i++) some[i] = rows[first + i];
+        for (ptrdiff_t i = 0, last = n - NAME(SQUARE); i < n; i += NAME(SQUARE)) {
+            const ptrdiff_t c = i < last ? i : last;
+            (squares > 1 ? NAME(squares_back) : NAME(square_back))(columns + c * XENT_SIDE + first, XENT_SIDE, some, c);
+        }
+    }
+    return first;
+}
+#endif
+
 /* And back, to the first `count` of them. */
 XENT_NOINLINE void NAME(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int count) {
     int whole = 0;
 #ifdef XENT_SHUFFLES
-    for (; whole + NAME(SQUARE) <= count && n >= NAME(SQUARE); whole += NAME(SQUARE)) {
-        REAL *some[NAME(SQUARE)];
-        memcpy(some, rows + whole, sizeof some);
-        for (ptrdiff_t i = 0, last = n - NAME(SQUARE); i < n; i += NAME(SQUARE)) {
-            const ptrdiff_t c = i < last ? i : last;
-            NAME(square_back)(columns + c * XENT_SIDE + whole, XENT_SIDE, some, c);
-        }
-    }
+    whole = NAME(rows_by_squares)(columns, n, rows, whole, count, XENT_SQUARES);
+    whole = NAME(rows_by_squares)(columns, n, rows, whole, count, 1);
 #endif
     if (whole == 0 && count == XENT_SIDE && NAME(are_few)((const REAL *const *)rows, n)) {
         if (n == 2)
