@@ -119,6 +119,12 @@ XENT_INLINE int exponent_of(double x) {
     return (int)(bits_of(x) >> 52 & 0x7ff) - 1023;
 }
 
+/* 0 if so, else x: by its bits, as gcc would choose between floats where the outcome becomes one, and the masks of vectors be
+ * narrowed for that, five shuffles for eight of them. */
+XENT_INLINE double zero_if(int so, double x) {
+    return from_bits(bits_of(x) & -(uint64_t)!so);
+}
+
 /* The same as a double. */
 XENT_INLINE double binade_of(double x) {
     return from_bits(bits_of(x) >> 52 | bits_of(0x1p52)) - (0x1p52 + 1023.0);

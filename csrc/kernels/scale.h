@@ -3,8 +3,7 @@
 
 /* Round once; below the smallest normal number, 0. */
 XENT_INLINE REAL NAME(rounded)(double v) {
-    return (REAL)(fabs(v) < REAL_MIN ? 0.0
-                                     : v); /* chosen before it is narrowed: a mask of vectors is as wide as they are */
+    return (REAL)zero_if(fabs(v) < REAL_MIN, v);
 }
 
 /* e <- e d 2^k, rounded once: d in two parts of the dtype. The product is formed 2^shift too large, so that what falls
@@ -35,7 +34,7 @@ XENT_NOINLINE void NAME(scale_twice)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo,
 XENT_INLINE void NAME(split)(wide d, REAL *hi, REAL *lo) {
     *hi = (REAL)d.hi;
     double rest = (d.hi - (double)*hi) + d.lo;
-    *lo = (REAL)(fabs(rest) < (sizeof(REAL) == 4 ? 0x1p-40 : 0x1p-70) * fabs(d.hi) ? 0.0 : rest);
+    *lo = (REAL)zero_if(fabs(rest) < (sizeof(REAL) == 4 ? 0x1p-40 : 0x1p-70) * fabs(d.hi), rest);
 }
 
 /* Whether no product of the terms of a row, stored in this scale, with d can come near the smallest normal number, with
