@@ -14,15 +14,22 @@ typedef struct {
     int packed; /* what is next will be copied first */
 } side_ahead;
 
+/* Lines from `at` on; of contiguous rows of float32 there are two. */
+#define XENT_ASK(at, lines, ...)                                                                \
+    if ((lines) == 2)                                                                           \
+        __builtin_prefetch(at, __VA_ARGS__), __builtin_prefetch((at) + XENT_LINE, __VA_ARGS__); \
+    else                                                                                        \
+        for (int i = 0; i < (lines); i++) __builtin_prefetch((at) + i * XENT_LINE, __VA_ARGS__)
 XENT_INLINE void ask_ahead(side_ahead *a) {
-    for (int i = 0; i < a->next.lines; i++)
-        if (a->packed)
-            __builtin_prefetch(a->next.at + i * XENT_LINE, 0, 2);
-        else
-            __builtin_prefetch(a->next.at + i * XENT_LINE, 0);
-    for (int i = 0; i < a->to.lines; i++) __builtin_prefetch(a->to.at + i * XENT_LINE, 1);
+    if (a->packed) {
+        XENT_ASK(a->next.at, a->next.lines, 0, 2);
+    } else {
+        XENT_ASK(a->next.at, a->next.lines, 0);
+    }
+    XENT_ASK(a->to.at, a->to.lines, 1);
     a->next.at += a->next.step, a->to.at += a->to.step;
 }
+#undef XENT_ASK
 
 /* Of rows that are packed next, as many lines of each class as XENT_SIDE of them have. */
 XENT_INLINE side_ahead packed_ahead(const xent_view *x, const char *at) {
