@@ -167,6 +167,7 @@ typedef struct NAME(sweeper) {
     ptrdiff_t gap;                  /* from the end of a long row to the next, in whose place that is to be looked */
     ptrdiff_t stores_ahead;         /* how far before terms are stored their lines are asked for */
     int streams;                    /* results may go past the cache */
+    int logs;                       /* those of sums are asked for */
     asked_lines x_asked, out_asked; /* of rows side by side: what XENT_SIDE of them are to be asked for */
     NAME(flow) flow;
     NAME(waiting_row) waiting[2];
@@ -301,13 +302,14 @@ XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
     return n < 1 ? 1 : n > most ? most : (int)n;
 }
 
-/* log(1 + s) of the rows of a batch, and harmless numbers where a row has no sum, or is none. */
+/* log(1 + s) of the rows of a batch, if asked for, and harmless numbers where a row has no sum, or is none. */
 XENT_NOINLINE void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
     row_batch *b = &w->batch;
     const int padded = padded_rows(rows);
     for (int r = 0; r < padded && !(b->ordinary && rows == padded); r++)
         if (r >= rows || b->kind[r] != ROW_FINITE)
             b->rest_hi[r] = b->rest_lo[r] = b->top_lo[r] = b->max[r] = b->scale[r] = 0.0, b->top_hi[r] = 1.0;
+    if (!w->logs) return;
     for (int r = 0; r < padded; r++)
         b->log_s[r] = log1p_wide(NAME(div)((wide){b->rest_hi[r], b->rest_lo[r]}, (wide){b->top_hi[r], b->top_lo[r]}));
 }
@@ -376,7 +378,7 @@ static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layo
     w->by_long_flow = w->long_asked = w->waiting_blocks.waits = 0, w->waiting_blocks.done = 0;
     w->long_memory = w->long_terms = NULL, w->long_slot = 0;
     w->first = 0, w->ahead = XENT_AHEAD, w->stores_ahead = XENT_STORES_AHEAD, w->gap = 0;
-    w->batch.told = w->keeps_logits = w->holds = w->sent = 0;
+    w->batch.told = w->keeps_logits = w->holds = w->sent = 0, w->logs = 1;
     w->streams = NAME(goes_past)(layout, x, out);
     w->x_asked = w->out_asked = (asked_lines){0};
     if (x && layout->classes > 0 && layout->classes <= XENT_NARROW) {

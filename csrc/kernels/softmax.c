@@ -42,7 +42,7 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     if (!NAME(sweeper_start)(&w, a->layout, a->x, a->out, few, a->failed)) return;
-    w.flow.factor = NAME(softmax_factor);
+    w.flow.factor = NAME(softmax_factor), w.logs = 0;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
