@@ -147,7 +147,7 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
     for (int r = 0; r < padded && !b->ordinary; r++)
         if (r >= rows || b->kind[r] != ROW_FINITE || b->far[r]) at[r] = offset[r] = 0.0;
     for (int r = 0; r < padded; r++) {
-        const wide term = NAME(exp_wide)((REAL)at[r], offset[r]);
+        const wide term = NAME(exp_wide)(at[r], offset[r]);
         wide multiplier;
         NAME(label_core)
         ((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]}, b->log_s[r], b->max[r], k->z[r],
