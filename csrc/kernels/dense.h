@@ -25,7 +25,7 @@ XENT_INLINE REAL NAME(normal)(REAL x) {
 }
 
 XENT_INLINE REAL NAME(result)(double v) {
-    return fabs(v) < REAL_MIN ? (REAL)0 : (REAL)v;
+    return (REAL)zero_if(fabs(v) < REAL_MIN, v);
 }
 
 /* x slope, |slope| < 2, x normal */

@@ -19,7 +19,7 @@ XENT_INLINE void NAME(counted)(REAL z, double target, double pos_weight, double 
     const wide g = NAME(mul)(its.grad, factor);
     double value = its.lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < REAL_MIN ? 0.0 : l.hi;
     value = l.hi == l.hi ? value : INFINITY; /* a product overflowed: no factor is NaN or negative */
-    const double slope = its.lifted ? (double)NAME(lowered)(g.hi) : fabs(g.hi) < REAL_MIN ? 0.0 : g.hi;
+    const double slope = its.lifted ? (double)NAME(lowered)(g.hi) : zero_if(fabs(g.hi) < REAL_MIN, g.hi);
     const int counts = ordinary || weight != 0.0, is_nan = !ordinary && z != z; /* its sign is lost */
     *loss = !counts ? 0.0 : is_nan ? (double)NAN : value;
     *grad = !counts ? 0 : is_nan ? (REAL)NAN : (REAL)slope;

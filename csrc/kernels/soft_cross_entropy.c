@@ -98,7 +98,7 @@ XENT_INLINE void NAME(soft_grads_of)(const REAL *restrict x, const REAL *restric
             const wide p = NAME(mul)(e, f.grown),
                        t = {q ? (double)q[i + l] : t_hi[i + l], sizeof(REAL) == 8 && !q ? t_lo[i + l] : 0.0};
             const double g = NAME(sub)(p, NAME(mul)(t, f.factor)).hi, result = g * f.down;
-            out[i + l] = (REAL)(fabs(g) < least ? 0.0 : result);
+            out[i + l] = (REAL)zero_if(fabs(g) < least, result);
         }
 }
 XENT_NOINLINE void NAME(soft_grads)(const REAL *x, const double *t_hi, const double *t_lo, ptrdiff_t n,

@@ -165,7 +165,7 @@ XENT_INLINE void NAME(side_grads_of)(REAL *restrict x, ptrdiff_t stride, ptrdiff
             const double t = given ? (double)by->q[c * XENT_SIDE + r] : by->t[c * XENT_SIDE + r];
             const double e = exp_f32(deep && z < low ? low : z, by->offset[r]), term = deep && z < low ? 0.0 : e;
             const double g = term * by->grown[r] - t * by->factor[r], result = g * by->down[r];
-            x[r] = (REAL)(fabs(g) < by->least[r] ? 0.0 : result);
+            x[r] = (REAL)zero_if(fabs(g) < by->least[r], result);
         }
 }
 #define XENT_SIDE_GRADS(NAME_, GIVEN, DEEP)                                                                     \

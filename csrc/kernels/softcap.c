@@ -35,7 +35,7 @@ XENT_INLINE REAL NAME(capped)(REAL v, double cap, REAL *slope) {
     const wide size = {fabs(u), u < 0.0 ? -lost : lost};
     const tanh_and_slope t = tanh_of(size, exact);
     const wide y = exact ? wide_mul(t.tanh, (wide){cap, 0.0}) : (wide){t.tanh.hi * cap, 0.0};
-    *slope = (REAL)(t.slope < REAL_MIN ? 0.0 : t.slope);
+    *slope = (REAL)zero_if(t.slope < REAL_MIN, t.slope);
     const double z = size.hi < 0x1p-30 ? fabs(x) : y.hi;
     return fabs(x) < REAL_MIN ? (REAL)0 : (REAL)(x < 0.0 ? -z : z);
 }
@@ -44,7 +44,7 @@ XENT_INLINE REAL NAME(capped)(REAL v, double cap, REAL *slope) {
 XENT_INLINE REAL NAME(sloped)(REAL e, REAL slope) {
     if (sizeof(REAL) == 4) {
         const double g = (double)e * (double)slope;
-        return fabs(g) < REAL_MIN ? (REAL)0 : (REAL)g;
+        return (REAL)zero_if(fabs(g) < REAL_MIN, g);
     }
     const int small = fabs((double)e) < 1.0;
     const double lifted = (double)e * (small ? 0x1p1000 : 1.0) * (double)slope;
