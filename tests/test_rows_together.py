@@ -365,8 +365,8 @@ def test_rows_that_are_not_scaled_as_those_beside_them(classes, dtype, order, ti
 
 @functools.cache
 def sharp_rows(classes, dtype):
-    """Batches of 64 rows, their labels, and losses of the reference: none, one, a few, as many as are still taken one by one,
-    and all of the rows have little beside their largest term.
+    """Batches of 64 rows, labels, losses of the reference: none, one, a few, as many as are still taken one by one, and
+    all of the rows have little beside their largest term.
     """
     rng = np.random.default_rng(classes)
     batches = []
