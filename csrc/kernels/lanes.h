@@ -119,15 +119,15 @@ XENT_INLINE int exponent_of(double x) {
     return (int)(bits_of(x) >> 52 & 0x7ff) - 1023;
 }
 
-/* 0 if so, else x: by its bits, as gcc would choose between floats where the outcome becomes one, and the masks of vectors be
- * narrowed for that, five shuffles for eight of them. */
-XENT_INLINE double zero_if(int so, double x) {
-    return from_bits(bits_of(x) & -(uint64_t)!so);
-}
-
-/* The same as a double. */
+/* The same as a double, of a number that is not negative. */
 XENT_INLINE double binade_of(double x) {
     return from_bits(bits_of(x) >> 52 | bits_of(0x1p52)) - (0x1p52 + 1023.0);
+}
+
+/* 0 if so, else x, chosen by bits: of what is then narrowed to float gcc would narrow first and choose after, and so narrow the
+ * masks, too, by five shuffles for eight numbers. */
+XENT_INLINE double zero_if(int so, double x) {
+    return from_bits(bits_of(x) & -(uint64_t)!so);
 }
 
 /* x 2^n with no subnormal on the way: anything below the smallest normal double is 0. */

@@ -91,17 +91,17 @@ XENT_INLINE double NAME(times_counted)(const xent_cross_entropy_problem *p, cons
 }
 
 /* The logits at the labels of n rows, `stride` elements from class to class. */
-XENT_NOINLINE void NAME(logits_at_labels)(const REAL *const *rows, const int64_t *restrict y, int n, ptrdiff_t stride,
+XENT_NOINLINE void NAME(logits_at_labels)(char *const *rows, const int64_t *restrict y, int n, ptrdiff_t stride,
                                           double *restrict z) {
-    for (int r = 0; r < n; r++) z[r] = (double)rows[r][y[r] * stride];
+    for (int r = 0; r < n; r++) z[r] = (double)((const REAL *)rows[r])[y[r] * stride];
 }
 
 /* The same of n rows that were found. */
 static inline void NAME(label_logits)(const NAME(sweeper) * w, int n, const int64_t *y, double *z) {
     const xent_view *from = w->x->blocks ? w->x->blocks->from : w->x; /* blocks: no more in the pack, or not yet */
-    const ptrdiff_t stride = w->x->blocks ? 0 : w->x->columns ? w->x->columns : w->x->direct;
+    const ptrdiff_t stride = w->x->blocks ? 0 : w->x->columns ? w->x->columns : w->x->direct ? 1 : 0;
     if (stride) {
-        NAME(logits_at_labels)((const REAL *const *)w->x_rows, y, n, stride, z);
+        NAME(logits_at_labels)(w->x_rows, y, n, stride, z);
         return;
     }
     for (int r = 0; r < n; r++) {

@@ -246,9 +246,9 @@ XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const REAL *
 static inline side_ahead NAME(side_ahead_of)(const NAME(sweeper) * w, int rows) {
     const xent_view *x = w->x;
     if (x->next) return packed_ahead(x, x->next + (w->first - x->first) * (x->next_side / XENT_SIDE));
-    char *to = w->out_asked.lines ? row_of(w->layout, w->written, w->first) : NULL;
     return (side_ahead){.next = asked_from(w->x_asked, w->x_rows[rows - 1] + row_step(w->layout, x)),
-                        .to = asked_from(w->out_asked, to)};
+                        .to = w->out_asked.lines ? asked_from(w->out_asked, row_of(w->layout, w->written, w->first))
+                                                 : (asked_lines){0}};
 }
 
 /* Whether one of the maxima of n rows is far, or not finite. */

@@ -28,8 +28,8 @@ enum {
     XENT_LONG_MEMORY = 5 << 19 /* for whose terms the threads of a call have so many bytes */
 };
 /* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; 40,000 x 168 is no
- * faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one. Checks of the C code set both
- * so low that theirs do. */
+ * faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one; those that may_stream allows.
+ * Checks of the C code set both so low that theirs do, of the tiers that it restrains none but long ones. */
 #ifndef XENT_STREAM_BYTES
 #define XENT_STREAM_BYTES (1 << 24)
 #endif
@@ -365,8 +365,8 @@ static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) 
 }
 
 /* Whether rows of so many classes go past the cache where results are large. With AVX2 not those side by side, whose lines are
- * asked for meanwhile: 400000 x 12, 65536 x 100, and 5000000 x 10 of 200 MB take 0.81 to 0.93 of the time through it, with two
- * threads, 0.88 to 0.97 with one (with AVX-512, before lines were asked for, 65536 x 100 took 0.56 ns per logit past it, 0.75
+ * asked for meanwhile: 400000 x 12, 65536 x 100, and 5000000 x 10 of 200 MB take 0.83 to 0.93 of the time through it, with two
+ * threads, 0.90 to 0.97 with one (with AVX-512, before lines were asked for, 65536 x 100 took 0.56 ns per logit past it, 0.75
  * through it). Nor float64 that flows, of few classes: 200000 x 250 0.76, 60000 x 500 0.83, 40000 x 1000 0.84; but 16384 x 2000
  * 1.07. */
 XENT_INLINE int NAME(may_stream)(ptrdiff_t classes) {

@@ -269,12 +269,14 @@ static void NAME(spread_rows)(const xent_loss_args *a, NAME(sweeper) * w, NAME(t
     const int n = rows->n;
     NAME(labelled) k;
     double weight[XENT_ROWS];
-    w->out = NULL;                /* no terms are stored: the logits are needed again */
-    NAME(make_room)(w, INFINITY); /* as often as they may count */
+    const asked_lines asked = w->out_asked;
+    w->out = NULL;                   /* no terms are stored: the logits are needed again */
+    w->out_asked = (asked_lines){0}; /* side_rows asks for the lines of the results */
+    NAME(make_room)(w, INFINITY);    /* as often as they may count */
     w->keeps_logits = by_side;
     NAME(find_these)(w, rows->row, n);
     NAME(sum_found)(w, n);
-    w->out = a->grad;
+    w->out = a->grad, w->out_asked = asked;
     if (a->grad) these_rows(a->layout, a->grad, rows->row, n, w->out_rows);
     NAME(row_weights)(a, rows->row, n, weight, &k);
     const int together = by_side && w->side_by_side;
@@ -339,6 +341,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     block_scale few[XENT_BLOCKS_ON_STACK];
     loss_sums sums = sums_from(a, first, last, group);
     if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
+    w.streams = NAME(goes_past)(a->layout, a->logits, a->grad); /* soft_row's: may_stream was measured without */
     NAME(targets_open)(&t, a);
     const ptrdiff_t classes = a->layout->classes;
     const int by_side = sizeof(REAL) == 4 && classes > 1 && classes <= XENT_NARROW && a->logits->direct &&

@@ -31,7 +31,7 @@ XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, R
 #ifdef XENT_SHUFFLES
     for (int r = 0; r < XENT_SIDE && n >= NAME(SQUARE); r += XENT_SQUARES * NAME(SQUARE)) {
         const REAL *some[XENT_SQUARES * NAME(SQUARE)];
-        for (int i = 0; i < XENT_SQUARES * NAME(SQUARE); i++) some[i] = rows[r + i];
+        for (int i = 0; i < XENT_SQUARES * NAME(SQUARE); i++) memcpy(&some[i], &rows[r + i], sizeof some[i]);
         for (ptrdiff_t i = 0, last = n - NAME(SQUARE); i < n; i += NAME(SQUARE)) {
             const ptrdiff_t c = i < last ? i : last; /* the last square overlaps the one before */
             NAME(squares)(some, c, columns + c * XENT_SIDE + r, XENT_SIDE);
@@ -57,7 +57,7 @@ XENT_INLINE int NAME(rows_by_squares)(const REAL *columns, ptrdiff_t n, REAL *co
     const int at_once = squares * NAME(SQUARE);
     for (; first + at_once <= count && n >= NAME(SQUARE); first += at_once) {
         REAL *some[XENT_SQUARES * NAME(SQUARE)];
-        for (int i = 0; i < at_once; i++) some[i] = rows[first + i];
+        for (int i = 0; i < at_once; i++) memcpy(&some[i], &rows[first + i], sizeof some[i]);
         for (ptrdiff_t i = 0, last = n - NAME(SQUARE); i < n; i += NAME(SQUARE)) {
             const ptrdiff_t c = i < last ? i : last;
             (squares > 1 ? NAME(squares_back) : NAME(square_back))(columns + c * XENT_SIDE + first, XENT_SIDE, some, c);
