@@ -29,7 +29,7 @@ enum {
 };
 /* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; 40,000 x 168 is no
  * faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one; those that may_stream allows.
- * Checks of the C code set both so low that theirs do, of the tiers that it restrains none but long ones. */
+ * Checks of the C code set both so low that theirs do, but for what it keeps in the cache. */
 #ifndef XENT_STREAM_BYTES
 #define XENT_STREAM_BYTES (1 << 24)
 #endif
