@@ -125,36 +125,46 @@ XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max,
     *loss = mass == 0.0 ? 0.0 : mass * (gap.hi + (gap.lo + log_s));
     *loss += zeta == 0.0 ? 0.0 : zeta * *lse * *lse;
     const wide lse_part = product(2.0 * zeta, zeta == 0.0 ? 0.0 : *lse);
-    *multiplier = NAME(mul)(unit, NAME(add)((wide){mass, 0.0}, lse_part));
+    const wide share = zeta == 0.0 ? (wide){mass, 0.0} : NAME(add)((wide){mass, 0.0}, lse_part);
+    *multiplier = NAME(mul)(unit, share);
     wide at_label = NAME(mul)(NAME(mul)(unit, others), (wide){-mass, 0.0});
     if (zeta != 0.0) at_label = NAME(add)(at_label, NAME(mul)(NAME(mul)(unit, term), lse_part));
     *grad = at_label.hi;
 }
 
-/* All rows of the last sum_rows, side by side; sets the factors for scale_rows. */
-XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int rows, double zeta) {
+/* Rows of a batch, side by side, as if all were finite and none far. Whether one is neither, or its label's logit lies too deep
+ * to be told from -inf. */
+XENT_INLINE uint64_t NAME(label_batch)(NAME(sweeper) *restrict w, NAME(labelled) *restrict k, int padded,
+                                       const double zeta) {
     const row_batch *b = &w->batch;
-    double offset[XENT_ROWS], at[XENT_ROWS];
-    const int padded = padded_rows(rows);
     uint64_t special = !b->ordinary; /* as wide as what is compared: else masks of vectors are narrowed */
-    for (int r = rows; r < padded; r++) k->z[r] = k->mass[r] = k->factor_hi[r] = k->factor_lo[r] = 0.0;
     for (int r = 0; r < padded; r++) {
-        const double z = k->z[r], lowered = -b->scale[r];
-        const int near = z > b->max[r] - w->room.depth;
+        const double z = k->z[r], max = b->max[r];
+        const int near = z > max - w->room.depth;
         special |= !near;
-        at[r] = near ? z : 0.0, offset[r] = near ? lowered : 0.0;
-    }
-    for (int r = 0; r < padded && !b->ordinary; r++)
-        if (r >= rows || b->kind[r] != ROW_FINITE || b->far[r]) at[r] = offset[r] = 0.0;
-    for (int r = 0; r < padded; r++) {
-        const wide term = NAME(exp_wide)(at[r], offset[r]);
+        const wide term = NAME(exp_wide)(near ? z : max, -b->scale[r]);
         wide multiplier;
         NAME(label_core)
-        ((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]}, b->log_s[r], b->max[r], k->z[r],
-         term, k->mass[r], zeta, (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r],
-         &multiplier);
+        ((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]}, b->log_s[r], max, z, term,
+         k->mass[r], zeta, (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &multiplier);
         w->factor_hi[r] = multiplier.hi, w->factor_lo[r] = multiplier.lo;
     }
+    return special;
+}
+XENT_NOINLINE uint64_t NAME(label_plain)(NAME(sweeper) *restrict w, NAME(labelled) *restrict k, int padded) {
+    return NAME(label_batch)(w, k, padded, 0.0);
+}
+XENT_NOINLINE uint64_t NAME(label_zeta)(NAME(sweeper) *restrict w, NAME(labelled) *restrict k, int padded,
+                                        double zeta) {
+    return NAME(label_batch)(w, k, padded, zeta);
+}
+
+/* All rows of the last sum_rows; sets the factors for scale_rows. */
+XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int rows, double zeta) {
+    const row_batch *b = &w->batch;
+    const int padded = padded_rows(rows);
+    for (int r = rows; r < padded; r++) k->z[r] = k->mass[r] = k->factor_hi[r] = k->factor_lo[r] = 0.0;
+    const uint64_t special = zeta == 0.0 ? NAME(label_plain)(w, k, padded) : NAME(label_zeta)(w, k, padded, zeta);
     for (int r = 0; r < rows && special; r++) {
         const rowsum sum = sum_of(b, r);
         const double z = k->z[r];

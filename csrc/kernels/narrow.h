@@ -16,7 +16,7 @@ typedef struct {
 
 /* Lines from `at` on; of contiguous rows of float32 there are two. */
 #define XENT_ASK(at, lines, ...)                                                                \
-    if ((lines) == 2)                                                                           \
+    if (__builtin_expect((lines) == 2, 1))                                                      \
         __builtin_prefetch(at, __VA_ARGS__), __builtin_prefetch((at) + XENT_LINE, __VA_ARGS__); \
     else                                                                                        \
         for (int i = 0; i < (lines); i++) __builtin_prefetch((at) + i * XENT_LINE, __VA_ARGS__)
@@ -77,12 +77,18 @@ XENT_INLINE void NAME(narrow_fold)(double (*hi)[XENT_SIDE], NAME(side_lanes) lo,
 /* The same where the sums of the high parts are known, as those of float32 are: they are whole multiples of one unit, and add
  * up exactly in any order. What would be the low parts of the sums is 0, and nobody reads it. */
 XENT_INLINE void NAME(fold_low)(const double *sums, NAME(side_lanes) lo, int lanes, double *sum_hi) {
-    for (int half = XENT_LANES / 2, n = lanes; half; half /= 2) {
+    for (int c = lanes; c < 8; c++)
+        for (int r = 0; r < XENT_SIDE; r++) lo[c][r] = (REAL)-0.0; /* to add it is to add nothing */
+    for (int half = XENT_LANES / 2, n = lanes; half > 4; half /= 2) {
         for (int c = 0; c + half < n; c++)
             for (int r = 0; r < XENT_SIDE; r++) lo[c][r] += lo[c + half][r];
         n = n < half ? n : half;
     }
-    for (int r = 0; r < XENT_SIDE; r++) sum_hi[r] = NAME(folded)(sums[r], lo[0][r]).hi;
+    for (int r = 0; r < XENT_SIDE; r++) { /* of the last eight lanes at once: they are read once */
+        const REAL even = (lo[0][r] + lo[4][r]) + (lo[2][r] + lo[6][r]),
+                   odd = (lo[1][r] + lo[5][r]) + (lo[3][r] + lo[7][r]);
+        sum_hi[r] = NAME(folded)(sums[r], even + odd).hi;
+    }
 }
 
 /* The first term of a lane, which is sigma till then; to add -0 is to add nothing. */
@@ -200,21 +206,21 @@ XENT_INLINE void NAME(rests_at_once)(NAME(sweeper) * w, int at, const REAL *v, i
     else
         NAME(narrow_rests_anew)
     (v, w->column_stride, classes, w->largest + at, w->by_rounder + at, w->by_floor + at, hi, lo);
-    for (int r = 0; r < XENT_SIDE; r++) {
-        b->rest_hi[at + r] = sharp[r] ? hi[r] : b->rest_hi[at + r];
-        b->rest_lo[at + r] = sharp[r] ? lo[r] : b->rest_lo[at + r];
-    }
+    for (int r = 0; r < XENT_SIDE; r++)
+        if (sharp[r]) put_rest(b, at + r, hi[r], lo[r]);
 }
 
 /* and one by one. */
 XENT_INLINE void NAME(rests_one_by_one)(NAME(sweeper) * w, int at, const REAL *v, int classes, const int64_t *sharp) {
-    row_batch *b = &w->batch;
-    for (int r = at; r < at + XENT_SIDE; r++, v++) {
-        if (!sharp[r - at]) continue;
-        const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
-        for (int c = 0; c < classes; c++) w->terms[c] = v[c * w->column_stride];
-        const wide rest = NAME(sharp_rest)(w->terms, w->columns_stored ? w->terms : NULL, classes, &by);
-        b->rest_hi[r] = rest.hi, b->rest_lo[r] = rest.lo;
+    for (int four = 0; four < XENT_SIDE; four += 4) {
+        if (!(sharp[four] | sharp[four + 1] | sharp[four + 2] | sharp[four + 3])) continue; /* as most are */
+        for (int r = four; r < four + 4; r++) {
+            if (!sharp[r]) continue;
+            const NAME(reduction) by = {w->by_rounder[at + r], w->by_floor[at + r], w->by_max[at + r], 1};
+            for (int c = 0; c < classes; c++) w->terms[c] = v[c * w->column_stride + r];
+            const wide rest = NAME(sharp_rest)(w->terms, w->columns_stored ? w->terms : NULL, classes, &by);
+            put_rest(&w->batch, at + r, rest.hi, rest.lo);
+        }
     }
 }
 
@@ -222,23 +228,18 @@ XENT_INLINE void NAME(rests_one_by_one)(NAME(sweeper) * w, int at, const REAL *v
  * on by side_step for each XENT_SIDE. */
 XENT_NOINLINE void NAME(close_narrow)(NAME(sweeper) * w, int sides, const REAL *v, int classes, const double *sum_hi,
                                       const double *sum_lo) {
-    row_batch *b = &w->batch;
     /* One by one, a row is a fold of all lanes, which takes as long as some classes of all rows do: few classes, few rows. */
     const int alone = (classes - 2) / 2 < XENT_FEW_SHARP ? (classes - 2) / 2 : XENT_FEW_SHARP;
     int64_t sharp[XENT_ROWS];
     if (!NAME(close)(w, sides * XENT_SIDE, sum_hi, sum_lo, 1, sharp)) return;
     for (int at = 0; at < sides * XENT_SIDE; at += XENT_SIDE, v += w->side_step) {
         int64_t some = 0;
-        int nan = 0;
         for (int r = at; r < at + XENT_SIDE; r++) some += sharp[r];
         if (!some) continue;
         if (some <= alone)
             NAME(rests_one_by_one)(w, at, v, classes, sharp + at);
         else
             NAME(rests_at_once)(w, at, v, classes, sharp + at);
-        for (int r = at; r < at + XENT_SIDE; r++) nan |= b->rest_hi[r] != b->rest_hi[r];
-        for (int r = at; r < at + XENT_SIDE && nan; r++)
-            if (b->rest_hi[r] != b->rest_hi[r]) b->kind[r] = ROW_NAN, b->ordinary = b->told = 0;
     }
 }
 
@@ -265,11 +266,17 @@ static inline void NAME(sum_sides)(NAME(sweeper) * w, int sides, REAL *v, int cl
     const int once = sizeof(REAL) == 4 && classes <= XENT_LANES;
     row_batch *b = &w->batch;
     double sum_hi[XENT_ROWS], sum_lo[XENT_ROWS];
+    NAME(bits) spread = 0; /* by its bits, which compilers compare in vectors */
     for (int r = 0; r < sides * XENT_SIDE; r++) {
+        const REAL apart = most[r] - least[r];
+        NAME(bits) bits;
+        memcpy(&bits, &apart, sizeof bits);
+        spread = bits > spread ? bits : spread;
         const NAME(reduction) by = NAME(reduce_by)(most[r], least[r], w->room, &b->scale[r]);
         w->by_max[r] = most[r], w->by_rounder[r] = by.rounder, w->by_floor[r] = by.floor;
         b->max[r] = (double)most[r], b->min[r] = (double)least[r];
     }
+    memcpy(&w->spread, &spread, sizeof spread);
     for (int r = 0; r < XENT_ROWS && !b->told; r++) b->kind[r] = ROW_FINITE, b->far[r] = 0;
     b->told = 1;
     for (int i = 0; i < sides; i++) {

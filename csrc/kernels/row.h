@@ -4,6 +4,7 @@
 #include "asked.h"
 #include "half.h"
 #include "rowsum.h"
+#include "squares_turned.h"
 
 #ifndef XENT_ROW_H
 #define XENT_ROW_H
@@ -69,12 +70,51 @@ XENT_INLINE void close_group(loss_sums *s) {
     s->sum = (wide){0.0, 0.0}, s->group++, s->end += s->rows;
 }
 
-/* The loss of a row behind all those before; what the addition loses is kept apart. follows: the row is of the group at
- * hand. */
-XENT_INLINE void count_loss(loss_sums *s, ptrdiff_t row, double loss, const int follows) {
-    while (!follows && row >= s->end) close_group(s);
+/* The loss of a row behind all those before; what the addition loses is kept apart. */
+XENT_INLINE void count_loss(loss_sums *s, ptrdiff_t row, double loss) {
+    while (row >= s->end) close_group(s);
     const wide sum = two_sum(s->sum.hi, loss);
     s->sum.hi = sum.hi, s->sum.lo += sum.lo;
+}
+
+/* The losses of two whole groups, side by side: additions of one wait for each other, those of two do not. */
+XENT_INLINE void count_two_groups(loss_sums *s, const double *loss) {
+    two_f64 hi = {0.0, 0.0}, lo = hi;
+    for (ptrdiff_t r = 0; r < s->rows; r++) {
+        const two_f64 next = {loss[r], loss[s->rows + r]}, sum = hi + next, part = sum - hi;
+        lo += (hi - (sum - part)) + (next - part), hi = sum; /* two_sum */
+    }
+    s->sum = (wide){hi[0], lo[0]};
+    close_group(s);
+    s->sum = (wide){hi[1], lo[1]};
+}
+
+/* The losses of n rows that follow each other. */
+XENT_INLINE void count_run(loss_sums *s, ptrdiff_t row, const double *loss, ptrdiff_t n) {
+    for (ptrdiff_t some; n > 0; row += some, loss += some, n -= some) {
+        while (row >= s->end) close_group(s);
+        const ptrdiff_t left = s->end - row;
+        some = left < n ? left : n;
+        if (some == s->rows && n - some >= some) {
+            count_two_groups(s, loss), some *= 2;
+            continue;
+        }
+        wide total = s->sum;
+        for (ptrdiff_t r = 0; r < some; r++) {
+            const wide sum = two_sum(total.hi, loss[r]);
+            total.hi = sum.hi, total.lo += sum.lo;
+        }
+        s->sum = total;
+    }
+}
+
+/* The losses of rows row[0 .. n), in their order. */
+XENT_NOINLINE void count_rows(loss_sums *s, const ptrdiff_t *row, const double *loss, int n) {
+    if (n && row[n - 1] - row[0] == n - 1) {
+        count_run(s, row[0], loss, n);
+        return;
+    }
+    for (int r = 0; r < n; r++) count_loss(s, row[r], loss[r]);
 }
 
 /* What a kernel knows of the rows of a batch by itself: the results at their labels; and their numbers and losses, which
@@ -87,7 +127,7 @@ typedef struct {
 } known_results;
 
 XENT_INLINE void count_losses(const known_results *known, int rows) {
-    for (int r = 0; r < rows; r++) count_loss(known->sums, known->row[r], known->loss[r], 0);
+    count_rows(known->sums, known->row, known->loss, rows);
 }
 
 XENT_INLINE rowsum sum_of(const row_batch *b, int r) {
@@ -105,6 +145,12 @@ XENT_INLINE void put_sum(row_batch *b, int r, const rowsum *sum) {
     b->top_hi[r] = sum->top.hi, b->top_lo[r] = sum->top.lo, b->rest_hi[r] = sum->rest.hi, b->rest_lo[r] = sum->rest.lo;
     b->kind[r] = sum->kind, b->far[r] = sum->far;
     if (sum->kind != ROW_FINITE || sum->far) b->ordinary = b->told = 0;
+}
+
+/* The rest of row r, summed anew, where a NaN is found. */
+XENT_INLINE void put_rest(row_batch *b, int r, double hi, double lo) {
+    b->rest_hi[r] = hi, b->rest_lo[r] = lo;
+    if (hi != hi) b->kind[r] = ROW_NAN, b->ordinary = b->told = 0;
 }
 #endif
 
@@ -189,6 +235,7 @@ typedef struct NAME(sweeper) {
     NAME(lanes) lanes[XENT_SWEPT];
     REAL by_max[XENT_ROWS], by_rounder[XENT_ROWS], by_floor[XENT_ROWS]; /* their reductions */
     REAL largest[XENT_ROWS];                                            /* their largest terms, as they are stored */
+    REAL spread; /* of rows side by side: how far the extremes of one are apart at most */
 } NAME(sweeper);
 
 /* Whether terms counted `times` times at most need the deep guard. */
@@ -255,8 +302,7 @@ static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int64_t *sharp)
         if (!sharp[r]) continue;
         const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
         const wide rest = NAME(sharp_rest)((const REAL *)w->x_rows[r], (REAL *)w->out_rows[r], w->layout->classes, &by);
-        b->rest_hi[r] = rest.hi, b->rest_lo[r] = rest.lo;
-        if (rest.hi != rest.hi) b->kind[r] = ROW_NAN, b->ordinary = b->told = 0;
+        put_rest(b, r, rest.hi, rest.lo);
     }
 }
 

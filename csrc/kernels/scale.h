@@ -234,22 +234,35 @@ XENT_NOINLINE void NAME(flushing_factors)(const NAME(sweeper) * w, int n, int ro
     }
 }
 
+/* Whether n rows of the last narrow_sums are plain, all by factors between these two sizes; asked of them together, then of
+ * each. */
+static inline int NAME(are_plain)(const NAME(sweeper) * w, int n, double smallest, double largest) {
+    const row_batch *b = &w->batch;
+    const double lowest = -(double)w->spread, scale = 1.5 - w->room.guard; /* 1/2, as N was rounded, and then some */
+    uint64_t special = 0; /* as wide as what is compared: else masks of vectors are narrowed */
+    if (!b->ordinary) return 0;
+    if (NAME(is_safe)(lowest, scale, smallest) && NAME(is_safe)(lowest, scale, largest)) return 1;
+    for (int r = 0; r < n; r++) special |= !NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
+    return !special;
+}
+
 /* The terms of the last narrow_sums scaled by their factors, and put in `to`; NULL: left as columns. */
 XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *to) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const row_batch *b = &w->batch;
     NAME(side_factors) by;
-    uint64_t special = !b->ordinary; /* as wide as what is compared: else masks of vectors are narrowed */
+    int64_t smallest = INT64_MAX, most = 0; /* sizes of factors, by their bits: those of a NaN are above all */
     for (int r = rows; r < sides * XENT_SIDE; r++) w->factor_hi[r] = w->factor_lo[r] = 0.0;
     for (int r = 0; r < sides * XENT_SIDE; r++) {
-        const wide d = {w->factor_hi[r], w->factor_lo[r]};
+        const wide d = {w->factor_hi[r], sizeof(REAL) == 4 ? -0.0 : w->factor_lo[r]}; /* to add -0 is to add nothing */
         const double largest = (double)w->largest[r];
+        const int64_t size = (int64_t)bits_of(fabs(d.hi));
         by.largest[r] = (REAL)(NAME(outweighs)(b->top_hi[r], b->rest_hi[r]) ? largest : -1.0); /* no term is negative */
         by.likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
         NAME(split)(d, &by.hi[r], &by.lo[r]);
-        special |= !NAME(is_plain)(b->min[r], b->scale[r], d.hi);
+        smallest = size < smallest ? size : smallest, most = size > most ? size : most;
     }
-    const int plain = !special;
+    const int plain = NAME(are_plain)(w, sides * XENT_SIDE, from_bits((uint64_t)smallest), from_bits((uint64_t)most));
     if (!plain) NAME(flushing_factors)(w, sides * XENT_SIDE, rows, &by);
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
@@ -264,22 +277,12 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     }
 }
 
-/* The results at the labels of rows side by side, and their losses counted: additions that wait for each other, and
- * stores that wait for nothing, at the same time. From class to class there are `stride` elements. */
+/* The results at the labels of rows side by side, and their losses counted. From class to class there are `stride` elements. */
 XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *const *to, ptrdiff_t stride) {
     REAL at[XENT_ROWS];
     for (int r = 0; r < rows; r++) at[r] = NAME(rounded)(known->label_is[r]);
-    loss_sums sums = *known->sums;
-    const int follow = known->row[rows - 1] < sums.end;
-    for (int r = 0; r < rows && follow; r++) {
-        to[r][known->labels[r] * stride] = at[r];
-        count_loss(&sums, known->row[r], known->loss[r], 1);
-    }
-    for (int r = 0; r < rows && !follow; r++) {
-        to[r][known->labels[r] * stride] = at[r];
-        count_loss(&sums, known->row[r], known->loss[r], 0);
-    }
-    *known->sums = sums;
+    for (int r = 0; r < rows; r++) to[r][known->labels[r] * stride] = at[r];
+    count_losses(known, rows);
 }
 
 #include "long_columns.h"

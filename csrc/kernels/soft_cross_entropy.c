@@ -363,7 +363,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
             NAME(only_rows)(a, &w, &some);
             give_losses(&some, only, &rows);
         }
-        for (int r = 0; r < rows.n; r++) count_loss(&sums, rows.row[r], rows.loss[r], 0);
+        count_rows(&sums, rows.row, rows.loss, rows.n);
     }
     while (sums.end < last) close_group(&sums);
     close_group(&sums);
