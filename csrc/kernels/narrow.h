@@ -38,21 +38,6 @@ XENT_INLINE side_ahead packed_ahead(const xent_view *x, const char *at) {
 }
 #endif
 
-/* The largest and the smallest logits of XENT_SIDE rows; none is looked at for a NaN. From class to class there are
- * `stride` elements, here and below. */
-XENT_NOINLINE void NAME(narrow_extremes)(const REAL *restrict v, ptrdiff_t stride, int classes, REAL *restrict most,
-                                         REAL *restrict least) {
-    REAL high[XENT_SIDE], low[XENT_SIDE];
-    for (int r = 0; r < XENT_SIDE; r++) high[r] = -REAL_INF, low[r] = REAL_INF;
-    for (int c = 0; c < classes; c++, v += stride)
-        for (int r = 0; r < XENT_SIDE; r++) {
-            const REAL x = v[r];
-            high[r] = x > high[r] ? x : high[r];
-            low[r] = x < low[r] ? x : low[r];
-        }
-    memcpy(most, high, sizeof high), memcpy(least, low, sizeof low);
-}
-
 /* The lanes of XENT_SIDE rows. */
 typedef REAL NAME(side_lanes)[XENT_LANES][XENT_SIDE];
 
@@ -303,10 +288,13 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     w->side_step = given ? XENT_SIDE : w->layout->classes * XENT_SIDE;
     if (w->x->blocks) return NAME(long_columns_sums)(w);
     for (int r = rows; r < sides * XENT_SIDE; r++) w->x_rows[r] = w->x_rows[0];
-    for (int i = 0; i < sides && !given; i++) NAME(rows_to_columns)
-    ((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, NAME(columns_of)(w, i));
-    for (int i = 0; i < sides; i++) NAME(narrow_extremes)
-    (NAME(columns_of)(w, i), w->column_stride, classes, most + i * XENT_SIDE, least + i * XENT_SIDE);
+    for (int i = 0; i < sides; i++) {
+        REAL *columns = NAME(columns_of)(w, i), *high = most + i * XENT_SIDE, *low = least + i * XENT_SIDE;
+        if (given)
+            NAME(narrow_extremes)(columns, w->column_stride, classes, high, low);
+        else
+            NAME(rows_to_columns)((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, columns, high, low);
+    }
     if (NAME(any_far)(most, sides * XENT_SIDE)) return 0;
     NAME(sum_sides)(w, sides, w->in_columns, classes, most, least, NAME(side_ahead_of)(w, rows));
     return 1;

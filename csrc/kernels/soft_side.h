@@ -6,6 +6,7 @@
 typedef struct {
     _Alignas(64) REAL q[XENT_NARROW * XENT_SIDE];
     double t[XENT_NARROW * XENT_SIDE];
+    REAL most[XENT_SIDE]; /* of q */
     int as_given;
     double sum[XENT_SIDE]; /* of what was given */
     double spread[XENT_SIDE], mass[XENT_SIDE], gaps[XENT_SIDE];
@@ -70,7 +71,8 @@ static void NAME(side_numbers)(const xent_loss_args *a, const ptrdiff_t *row, co
     these_rows(a->layout, view, row, n, rows);
     for (int r = n; r < XENT_SIDE; r++) rows[r] = rows[0];
     if (side->as_given) {
-        NAME(rows_to_columns)((const REAL *const *)rows, classes, side->q);
+        REAL least[XENT_SIDE];
+        NAME(rows_to_columns)((const REAL *const *)rows, classes, side->q, side->most, least);
         NAME(add_side_given)(side->q, classes, side->sum);
         return;
     }
@@ -80,11 +82,9 @@ static void NAME(side_numbers)(const xent_loss_args *a, const ptrdiff_t *row, co
 
 /* Whether one of those rows may have all its mass on one class: if so, count and which tell of each. */
 static int NAME(some_only)(NAME(soft_side) * side, ptrdiff_t classes, double *count, double *which) {
-    REAL most[XENT_SIDE], least[XENT_SIDE];
     int some = !side->as_given;
     if (side->as_given) {
-        NAME(narrow_extremes)(side->q, XENT_SIDE, (int)classes, most, least);
-        for (int r = 0; r < XENT_SIDE; r++) some |= (double)most[r] == side->sum[r];
+        for (int r = 0; r < XENT_SIDE; r++) some |= (double)side->most[r] == side->sum[r];
         if (some) NAME(widen)(side->q, classes * XENT_SIDE, side->t);
     }
     if (some) NAME(count_side)(side->t, classes, count, which);

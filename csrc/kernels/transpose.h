@@ -8,7 +8,7 @@
 enum { FEW_SQUARES = 16 };
 #endif
 
-enum { NAME(SQUARE) = 16 / (int)sizeof(REAL) };
+enum { NAME(SQUARE) = 16 / (int)sizeof(REAL), NAME(AT_ONCE) = XENT_SQUARES * NAME(SQUARE) };
 static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
 
 /* Rows of two or three classes, each of which begins where the one before it ends: the number is a constant at every call, as
@@ -30,93 +30,170 @@ XENT_INLINE int NAME(are_few)(const REAL *const *rows, ptrdiff_t n) {
     return joined;
 }
 
-#ifdef XENT_SHUFFLES
-/* Of n >= SQUARE classes those that whole squares leave: by a square that overlaps the one before; of one or two of float32 by
- * half of one, which takes half of the instructions (65536 x 10). */
-XENT_INLINE void NAME(last_squares)(const REAL *const *rows, ptrdiff_t n, REAL *columns) {
-    if (sizeof(REAL) == 4 && n % NAME(SQUARE) <= 2)
-        couples_f32((const float *const *)(const void *)rows, n - 2, (float *)(void *)(columns + (n - 2) * XENT_SIDE),
-                    XENT_SIDE);
-    else
-        NAME(squares)(rows, n - NAME(SQUARE), columns + (n - NAME(SQUARE)) * XENT_SIDE, XENT_SIDE);
+/* The largest and the smallest numbers of XENT_SIDE rows side by side, `stride` elements from class to class; `more`, a constant:
+ * and of what is in most and least. None is looked at for a NaN. */
+XENT_INLINE void NAME(side_extremes)(const REAL *restrict v, ptrdiff_t stride, ptrdiff_t classes, REAL *restrict most,
+                                     REAL *restrict least, const int more) {
+    REAL high[XENT_SIDE], low[XENT_SIDE];
+    for (int r = 0; r < XENT_SIDE; r++) high[r] = more ? most[r] : -REAL_INF, low[r] = more ? least[r] : REAL_INF;
+    for (ptrdiff_t c = 0; c < classes; c++, v += stride)
+        for (int r = 0; r < XENT_SIDE; r++) {
+            const REAL x = v[r];
+            high[r] = x > high[r] ? x : high[r];
+            low[r] = x < low[r] ? x : low[r];
+        }
+    memcpy(most, high, sizeof high), memcpy(least, low, sizeof low);
 }
-/* squares > 1: by as many at once. */
-XENT_INLINE void NAME(last_squares_back)(const REAL *columns, ptrdiff_t n, REAL *const *rows, const int squares) {
-    if (sizeof(REAL) == 4 && n % NAME(SQUARE) <= 2)
-        (squares > 1 ? couples_back_f32 : couple_back_f32)((const float *)(const void *)(columns + (n - 2) * XENT_SIDE),
-                                                           XENT_SIDE, (float *const *)(const void *)rows, n - 2);
-    else
-        (squares > 1 ? NAME(squares_back) : NAME(square_back))(columns + (n - NAME(SQUARE)) * XENT_SIDE, XENT_SIDE,
-                                                               rows, n - NAME(SQUARE));
+XENT_NOINLINE void NAME(narrow_extremes)(const REAL *v, ptrdiff_t stride, ptrdiff_t classes, REAL *most, REAL *least) {
+    NAME(side_extremes)(v, stride, classes, most, least, 0);
+}
+
+#ifdef XENT_SHUFFLES
+/* Vectors are kept as such: of arrays that a loop goes on with gcc 12 makes numbers. */
+XENT_INLINE void NAME(look_at)(const NAME(turned) * v, NAME(turned) * most, NAME(turned) * least) {
+    REAL x[NAME(AT_ONCE)], high[NAME(AT_ONCE)], low[NAME(AT_ONCE)];
+    memcpy(x, v, sizeof x), memcpy(high, most, sizeof high), memcpy(low, least, sizeof low);
+    for (int l = 0; l < NAME(AT_ONCE); l++) high[l] = x[l] > high[l] ? x[l] : high[l];
+    for (int l = 0; l < NAME(AT_ONCE); l++) low[l] = x[l] < low[l] ? x[l] : low[l];
+    memcpy(most, high, sizeof high), memcpy(least, low, sizeof low);
+}
+
+/* Vectors of n classes to columns, and from there. */
+XENT_INLINE void NAME(put_turned)(const NAME(turned) * v, const int n, REAL *columns) {
+    for (int i = 0; i < n; i++) memcpy(columns + i * XENT_SIDE, &v[i], sizeof v[i]);
+}
+XENT_INLINE void NAME(get_turned)(NAME(turned) * v, const int n, const REAL *columns) {
+    for (int i = 0; i < n; i++) memcpy(&v[i], columns + i * XENT_SIDE, sizeof v[i]);
+}
+
+/* What whole squares leave of n >= SQUARE classes: a square, which overlaps the one before; of one or two classes of float32
+ * half of one, which takes half of the instructions (65536 x 10). */
+XENT_INLINE int NAME(last_classes)(ptrdiff_t n) {
+    return sizeof(REAL) == 4 && n % NAME(SQUARE) <= 2 ? 2 : NAME(SQUARE);
+}
+XENT_INLINE void NAME(last_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns) {
+    const ptrdiff_t c = n - NAME(last_classes)(n);
+    for (int r = 0; r < XENT_SIDE; r += NAME(AT_ONCE)) {
+        NAME(turned) v[NAME(SQUARE)];
+        if (n - c == NAME(SQUARE)) {
+            NAME(load_squares)(rows + r, c, v), NAME(turn_squares)(v, v);
+            NAME(put_turned)(v, NAME(SQUARE), columns + c * XENT_SIDE + r);
+        } else {
+            NAME(turn_couples)(rows + r, c, v);
+            NAME(put_turned)(v, 2, columns + c * XENT_SIDE + r);
+        }
+    }
+}
+XENT_INLINE void NAME(last_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int end) {
+    const ptrdiff_t c = n - NAME(last_classes)(n);
+    for (int r = 0; r < end; r += NAME(AT_ONCE)) {
+        NAME(turned) v[NAME(SQUARE)];
+        if (n - c == NAME(SQUARE)) {
+            NAME(get_turned)(v, NAME(SQUARE), columns + c * XENT_SIDE + r);
+            NAME(turn_squares)(v, v), NAME(put_squares)(v, rows + r, c);
+        } else {
+            NAME(get_turned)(v, 2, columns + c * XENT_SIDE + r);
+            NAME(put_couples)(v, rows + r, c);
+        }
+    }
 }
 #endif
 
-/* Classes 0 .. n - 1 of XENT_SIDE rows to columns[c][r]. Few rows at a time, each from end to end: that is how memory is
- * fetched ahead; but up to FEW_SQUARES classes one square of each row after another, as more instructions begin a row than
- * such a row takes. */
-XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns) {
+/* Classes 0 .. n - 1 of XENT_SIDE rows to columns[c][r], and the extremes of each row. Few rows at a time, each from end to end:
+ * that is how memory is fetched ahead, and the extremes are found on the way. But up to FEW_SQUARES classes one square of each
+ * row after another, and the extremes behind it, as more instructions begin a row than such a row takes. */
+XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns, REAL *most, REAL *least) {
 #ifdef XENT_SHUFFLES
+    const int looks = sizeof(REAL) == 4; /* of float64 gcc 12 takes number by number what is a vector */
     const ptrdiff_t whole = n / NAME(SQUARE) * NAME(SQUARE);
     for (ptrdiff_t c = 0; c < whole && n <= FEW_SQUARES; c += NAME(SQUARE))
-        for (int r = 0; r < XENT_SIDE; r += XENT_SQUARES * NAME(SQUARE))
-            NAME(squares)(rows + r, c, columns + c * XENT_SIDE + r, XENT_SIDE);
-    for (int r = 0; r < XENT_SIDE && n > FEW_SQUARES; r += XENT_SQUARES * NAME(SQUARE)) {
-        const REAL *some[XENT_SQUARES * NAME(SQUARE)];
-        for (int i = 0; i < XENT_SQUARES * NAME(SQUARE); i++) memcpy(&some[i], &rows[r + i], sizeof some[i]);
-        for (ptrdiff_t c = 0; c < whole; c += NAME(SQUARE))
-            NAME(squares)(some, c, columns + c * XENT_SIDE + r, XENT_SIDE);
+        for (int r = 0; r < XENT_SIDE; r += NAME(AT_ONCE)) {
+            NAME(turned) v[NAME(SQUARE)];
+            NAME(load_squares)(rows + r, c, v), NAME(turn_squares)(v, v);
+            NAME(put_turned)(v, NAME(SQUARE), columns + c * XENT_SIDE + r);
+        }
+    for (int r = 0; r < XENT_SIDE && n > FEW_SQUARES; r += NAME(AT_ONCE)) {
+        const REAL *some[NAME(AT_ONCE)];
+        NAME(turned) high = (NAME(turned)){0} - REAL_INF, low = -high;
+        for (int i = 0; i < NAME(AT_ONCE); i++) memcpy(&some[i], &rows[r + i], sizeof some[i]);
+        for (ptrdiff_t c = 0; c < whole; c += NAME(SQUARE)) {
+            NAME(turned) v[NAME(SQUARE)];
+            NAME(load_squares)(some, c, v), NAME(turn_squares)(v, v);
+            NAME(put_turned)(v, NAME(SQUARE), columns + c * XENT_SIDE + r);
+            for (int i = 0; i < NAME(SQUARE) && looks; i++) NAME(look_at)(&v[i], &high, &low);
+        }
+        if (looks) memcpy(most + r, &high, sizeof high), memcpy(least + r, &low, sizeof low);
     }
-    for (int r = 0; r < XENT_SIDE && whole && whole < n; r += XENT_SQUARES * NAME(SQUARE))
-        NAME(last_squares)(rows + r, n, columns + r);
-    if (n >= NAME(SQUARE)) return;
-#endif
-    if (NAME(are_few)(rows, n)) {
-        if (n == 2)
-            NAME(few_to_columns)(rows[0], 2, columns);
-        else
-            NAME(few_to_columns)(rows[0], 3, columns);
+    if (whole && whole < n) NAME(last_to_columns)(rows, n, columns);
+    if (looks && n > FEW_SQUARES) {
+        NAME(side_extremes)(columns + whole * XENT_SIDE, XENT_SIDE, n - whole, most, least, 1);
         return;
     }
-    for (int r = 0; r < XENT_SIDE; r++)
+#else
+    const ptrdiff_t whole = 0;
+#endif
+    const int few = NAME(are_few)(rows, n);
+    if (few && n == 2) NAME(few_to_columns)(rows[0], 2, columns);
+    if (few && n == 3) NAME(few_to_columns)(rows[0], 3, columns);
+    for (int r = 0; r < XENT_SIDE && !whole && !few; r++)
         for (ptrdiff_t c = 0; c < n; c++) columns[c * XENT_SIDE + r] = rows[r][c];
+    NAME(narrow_extremes)(columns, XENT_SIDE, n, most, least);
 }
 
+/* By what the terms of rows side by side are scaled: to hi term + lo term, the largest to what is likely. */
+typedef struct {
+    const REAL *hi, *lo, *largest, *likely;
+} NAME(side_scale);
+
 #ifdef XENT_SHUFFLES
-/* Rows `first` .. count - 1 from columns, by so many squares at once, which is a constant. Where it stopped. */
-XENT_INLINE int NAME(rows_by_squares)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int first, int count,
-                                      const int squares) {
-    const int at_once = squares * NAME(SQUARE), end = first + (count - first) / at_once * at_once;
-    const ptrdiff_t whole = n / NAME(SQUARE) * NAME(SQUARE);
-    if (n < NAME(SQUARE)) return first;
-    for (ptrdiff_t c = 0; c < whole && n <= FEW_SQUARES; c += NAME(SQUARE))
-        for (int r = first; r < end; r += at_once)
-            (squares > 1 ? NAME(squares_back) : NAME(square_back))(columns + c * XENT_SIDE + r, XENT_SIDE, rows + r, c);
-    for (int r = first; r < end && n > FEW_SQUARES; r += at_once) {
-        REAL *some[XENT_SQUARES * NAME(SQUARE)];
-        for (int i = 0; i < at_once; i++) memcpy(&some[i], &rows[r + i], sizeof some[i]);
-        for (ptrdiff_t c = 0; c < whole; c += NAME(SQUARE))
-            (squares > 1 ? NAME(squares_back) : NAME(square_back))(columns + c * XENT_SIDE + r, XENT_SIDE, some, c);
+typedef struct {
+    NAME(turned) hi, lo, largest, likely;
+} NAME(turned_scale);
+XENT_INLINE void NAME(scale_turned)(NAME(turned) * v, const NAME(turned_scale) * by) {
+    REAL term[NAME(AT_ONCE)], p[NAME(AT_ONCE)], hi[NAME(AT_ONCE)], lo[NAME(AT_ONCE)], largest[NAME(AT_ONCE)],
+        likely[NAME(AT_ONCE)];
+    memcpy(term, v, sizeof term), memcpy(hi, &by->hi, sizeof hi), memcpy(lo, &by->lo, sizeof lo);
+    memcpy(largest, &by->largest, sizeof largest), memcpy(likely, &by->likely, sizeof likely);
+    for (int l = 0; l < NAME(AT_ONCE); l++) p[l] = NAME(scaled_term)(term[l], hi[l], lo[l]);
+    for (int l = 0; l < NAME(AT_ONCE); l++) p[l] = term[l] == largest[l] ? likely[l] : p[l];
+    memcpy(v, p, sizeof p);
+}
+XENT_INLINE void NAME(load_scale)(NAME(turned_scale) * to, const NAME(side_scale) * by, int r) {
+    memcpy(&to->hi, by->hi + r, sizeof to->hi), memcpy(&to->lo, by->lo + r, sizeof to->lo);
+    memcpy(&to->largest, by->largest + r, sizeof to->largest), memcpy(&to->likely, by->likely + r, sizeof to->likely);
+}
+
+/* Rows 0 .. end - 1, a multiple of AT_ONCE, from columns of n >= SQUARE classes, without what whole squares leave; scaled on
+ * their way if `scaled`, a constant. */
+XENT_INLINE void NAME(squares_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int end,
+                                       const NAME(side_scale) * by, const int scaled) {
+    for (int r = 0; r < end; r += NAME(AT_ONCE)) {
+        REAL *some[NAME(AT_ONCE)];
+        NAME(turned_scale) scale;
+        for (int i = 0; i < NAME(AT_ONCE); i++) memcpy(&some[i], &rows[r + i], sizeof some[i]);
+        if (scaled) NAME(load_scale)(&scale, by, r);
+        for (ptrdiff_t c = 0; c < n / NAME(SQUARE) * NAME(SQUARE); c += NAME(SQUARE)) {
+            NAME(turned) v[NAME(SQUARE)];
+            NAME(get_turned)(v, NAME(SQUARE), columns + c * XENT_SIDE + r);
+            for (int i = 0; i < NAME(SQUARE) && scaled; i++) NAME(scale_turned)(&v[i], &scale);
+            NAME(turn_squares)(v, v), NAME(put_squares)(v, some, c);
+        }
     }
-    for (int r = first; r < end && whole < n; r += at_once) NAME(last_squares_back)(columns + r, n, rows + r, squares);
-    return end;
 }
 #endif
 
 /* And back, to the first `count` of them. */
 XENT_NOINLINE void NAME(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int count) {
-    int whole = 0;
+    int end = 0;
 #ifdef XENT_SHUFFLES
-    whole = NAME(rows_by_squares)(columns, n, rows, whole, count, XENT_SQUARES);
-    whole = NAME(rows_by_squares)(columns, n, rows, whole, count, 1);
+    end = n < NAME(SQUARE) ? 0 : count / NAME(AT_ONCE) * NAME(AT_ONCE);
+    if (end) NAME(squares_to_rows)(columns, n, rows, end, NULL, 0);
+    if (end && n % NAME(SQUARE)) NAME(last_to_rows)(columns, n, rows, end);
 #endif
-    if (whole == 0 && count == XENT_SIDE && NAME(are_few)((const REAL *const *)rows, n)) {
-        if (n == 2)
-            NAME(columns_to_few)(columns, 2, rows[0]);
-        else
-            NAME(columns_to_few)(columns, 3, rows[0]);
-        return;
-    }
-    for (int r = whole; r < count; r++)
+    const int few = !end && count == XENT_SIDE && NAME(are_few)((const REAL *const *)rows, n);
+    if (few && n == 2) NAME(columns_to_few)(columns, 2, rows[0]);
+    if (few && n == 3) NAME(columns_to_few)(columns, 3, rows[0]);
+    for (int r = end; r < count && !few; r++)
         for (ptrdiff_t c = 0; c < n; c++) rows[r][c] = columns[c * XENT_SIDE + r];
 }
 

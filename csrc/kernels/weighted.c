@@ -141,7 +141,8 @@ static void NAME(side_in)(const xent_layout *layout, const xent_view *view, ptrd
     rows_of(layout, view, first, n, rows);
     for (int r = n; r < XENT_SIDE; r++) rows[r] = rows[0];
     if (view->direct && view->type == NAME(own_type)) {
-        NAME(rows_to_columns)((const REAL *const *)rows, layout->classes, few);
+        REAL most[XENT_SIDE], least[XENT_SIDE];
+        NAME(rows_to_columns)((const REAL *const *)rows, layout->classes, few, most, least);
         NAME(widen)(few, layout->classes * XENT_SIDE, to);
     } else
         NAME(numbers_to_columns)(layout, view, rows, to);
