@@ -191,8 +191,13 @@ XENT_INLINE void NAME(rests_at_once)(NAME(sweeper) * w, int at, const REAL *v, i
     else
         NAME(narrow_rests_anew)
     (v, w->column_stride, classes, w->largest + at, w->by_rounder + at, w->by_floor + at, hi, lo);
-    for (int r = 0; r < XENT_SIDE; r++)
-        if (sharp[r]) put_rest(b, at + r, hi[r], lo[r]);
+    uint64_t nan = 0; /* as wide as what is compared */
+    for (int r = 0; r < XENT_SIDE; r++) {
+        const double rest = sharp[r] ? hi[r] : b->rest_hi[at + r];
+        b->rest_lo[at + r] = sharp[r] ? lo[r] : b->rest_lo[at + r];
+        b->rest_hi[at + r] = rest, nan |= rest != rest;
+    }
+    for (int r = at; r < at + XENT_SIDE && nan; r++) put_rest(b, r, b->rest_hi[r], b->rest_lo[r]);
 }
 
 /* and one by one. */

@@ -3,12 +3,11 @@
 
 #include "squares_turned.h"
 
-#ifndef XENT_TRANSPOSE_H
-#define XENT_TRANSPOSE_H
-enum { FEW_SQUARES = 16 };
-#endif
-
-enum { NAME(SQUARE) = 16 / (int)sizeof(REAL), NAME(AT_ONCE) = XENT_SQUARES * NAME(SQUARE) };
+enum {
+    NAME(SQUARE) = 16 / (int)sizeof(REAL),
+    NAME(AT_ONCE) = XENT_SQUARES * NAME(SQUARE),
+    NAME(FEW_SQUARES) = sizeof(REAL) == 4 ? 16 : 0
+};
 static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
 
 /* Rows of two or three classes, each of which begins where the one before it ends: the number is a constant at every call, as
@@ -73,15 +72,13 @@ XENT_INLINE int NAME(last_classes)(ptrdiff_t n) {
 }
 XENT_INLINE void NAME(last_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns) {
     const ptrdiff_t c = n - NAME(last_classes)(n);
-    for (int r = 0; r < XENT_SIDE; r += NAME(AT_ONCE)) {
-        NAME(turned) v[NAME(SQUARE)];
-        if (n - c == NAME(SQUARE)) {
-            NAME(load_squares)(rows + r, c, v), NAME(turn_squares)(v, v);
-            NAME(put_turned)(v, NAME(SQUARE), columns + c * XENT_SIDE + r);
-        } else {
-            NAME(turn_couples)(rows + r, c, v);
-            NAME(put_turned)(v, 2, columns + c * XENT_SIDE + r);
-        }
+    NAME(turned) v[NAME(SQUARE)];
+    if (n - c == NAME(SQUARE)) {
+        NAME(load_squares)(rows, c, v), NAME(turn_squares)(v, v);
+        NAME(put_turned)(v, NAME(SQUARE), columns + c * XENT_SIDE);
+    } else {
+        NAME(turn_couples)(rows, c, v);
+        NAME(put_turned)(v, 2, columns + c * XENT_SIDE);
     }
 }
 XENT_INLINE void NAME(last_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int end) {
@@ -106,13 +103,13 @@ XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, R
 #ifdef XENT_SHUFFLES
     const int looks = sizeof(REAL) == 4; /* of float64 gcc 12 takes number by number what is a vector */
     const ptrdiff_t whole = n / NAME(SQUARE) * NAME(SQUARE);
-    for (ptrdiff_t c = 0; c < whole && n <= FEW_SQUARES; c += NAME(SQUARE))
+    for (ptrdiff_t c = 0; c < whole && n <= NAME(FEW_SQUARES); c += NAME(SQUARE))
         for (int r = 0; r < XENT_SIDE; r += NAME(AT_ONCE)) {
             NAME(turned) v[NAME(SQUARE)];
             NAME(load_squares)(rows + r, c, v), NAME(turn_squares)(v, v);
             NAME(put_turned)(v, NAME(SQUARE), columns + c * XENT_SIDE + r);
         }
-    for (int r = 0; r < XENT_SIDE && n > FEW_SQUARES; r += NAME(AT_ONCE)) {
+    for (int r = 0; r < XENT_SIDE && n > NAME(FEW_SQUARES); r += NAME(AT_ONCE)) {
         const REAL *some[NAME(AT_ONCE)];
         NAME(turned) high = (NAME(turned)){0} - REAL_INF, low = -high;
         for (int i = 0; i < NAME(AT_ONCE); i++) memcpy(&some[i], &rows[r + i], sizeof some[i]);
@@ -123,16 +120,18 @@ XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, R
             for (int i = 0; i < NAME(SQUARE) && looks; i++) NAME(look_at)(&v[i], &high, &low);
         }
         if (looks) memcpy(most + r, &high, sizeof high), memcpy(least + r, &low, sizeof low);
+        if (sizeof(REAL) == 8 && whole && whole < n) NAME(last_to_columns)(some, n, columns + r);
     }
-    if (whole && whole < n) NAME(last_to_columns)(rows, n, columns);
-    if (looks && n > FEW_SQUARES) {
+    for (int r = 0; r < XENT_SIDE && sizeof(REAL) == 4 && whole && whole < n; r += NAME(AT_ONCE))
+        NAME(last_to_columns)(rows + r, n, columns + r);
+    if (looks && n > NAME(FEW_SQUARES)) {
         NAME(side_extremes)(columns + whole * XENT_SIDE, XENT_SIDE, n - whole, most, least, 1);
         return;
     }
 #else
     const ptrdiff_t whole = 0;
 #endif
-    const int few = NAME(are_few)(rows, n);
+    const int few = !whole && NAME(are_few)(rows, n);
     if (few && n == 2) NAME(few_to_columns)(rows[0], 2, columns);
     if (few && n == 3) NAME(few_to_columns)(rows[0], 3, columns);
     for (int r = 0; r < XENT_SIDE && !whole && !few; r++)
