@@ -9,7 +9,7 @@ import pytest
 
 import xent
 
-CLASSES = [1, 2, 7, 31, 32, 33, 100, 129, 700, 1023, 1024, 1025, 2100]
+CLASSES = [1, 2, 4, 5, 6, 7, 9, 14, 18, 31, 32, 33, 100, 129, 700, 1023, 1024, 1025, 2100]
 DTYPES = [np.float32, np.float64]
 
 
@@ -448,3 +448,42 @@ def test_gradients_beyond_the_range(classes, dtype, tier):
     others = np.arange(classes) != y[:, None]
     signs = np.sign(factor)[:, None] * np.where(others, 1, -1)
     assert (np.sign(grad) * signs >= 0).all()
+
+
+def in_two_parts(sums):
+    """The sum of numbers in two parts, in their order; what an addition loses is kept apart."""
+    total = lost = 0.0
+    for high, low in sums:
+        was, total = total, total + high
+        part = total - was
+        lost += ((was - (total - part)) + (high - part)) + low
+    return total, lost
+
+
+def sum_by_groups(losses, rows):
+    groups = [losses[first : first + rows] for first in range(0, len(losses), rows)]
+    return sum(in_two_parts(in_two_parts((float(loss), 0.0) for loss in group) for group in groups))
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("classes", [3, 10, 33, 128, 300])
+def test_sums_by_groups(classes, skips, tier):
+    """Groups of 8,192 logits or 32 rows, whatever batch a row is of, and whether some between them do not count. To 2^53 and 1,
+    2^-53 twice is lost, unless both are of another group: that tells what the sum is rounded to."""
+    rows, group = 140, min(32, 8192 // classes)
+    z, labels = np.zeros((rows, classes)), np.ones(rows, int)
+    z[:, 0] = 64.0  # loss 64: log(1 + 299 e^-64) is lost
+    out, results = np.empty_like(z), set()
+    skipped = np.random.default_rng(classes).random(rows) < 0.3 if skips else np.zeros(rows, bool)
+    for first in range(rows - 3):
+        weights = np.full(rows, 2.0**-200)
+        weights[first : first + 4] = 2.0**53, 1.0, 2.0**-53, 2.0**-53
+        counted = ~skipped
+        counted[first : first + 4] = True
+        y, losses = np.where(counted, labels, -1), 64.0 * weights * counted
+        given = dict(sample_weight=weights, ignore_index=-1, reduction="sum")
+        total, _ = xent.cross_entropy_with_grad(z, y, out=out, **given)
+        assert total == sum_by_groups(losses, group)
+        assert total == xent.cross_entropy(z, y, **given)
+        results.add(float(total))
+    assert len(results) == 2  # the order shows

@@ -85,7 +85,7 @@ XENT_INLINE void stream_out(void *to, const void *from, ptrdiff_t n) {
 #define NAME(op)   XENT_PASTE(op, DTYPE)
 #define KERNEL(op) XENT_PASTE(XENT_PASTE(op, DTYPE), XENT_TIER)
 
-/* A number's bits: those of one that is not negative are in its order, and those of a NaN above all. */
+/* A number's bits: those of numbers without a sign are in the order of these, those of a NaN above all. */
 typedef int32_t bits_f32;
 typedef int64_t bits_f64;
 

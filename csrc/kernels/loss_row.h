@@ -132,8 +132,8 @@ XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max,
     *grad = at_label.hi;
 }
 
-/* Rows of a batch, side by side, as if all were finite and none far. Whether one is neither, or its label's logit lies too deep
- * to be told from -inf. */
+/* Rows of a batch, side by side, as if all were finite and none far. Whether one is not finite, or far, or has a label's logit
+ * that lies too deep. */
 XENT_INLINE uint64_t NAME(label_batch)(NAME(sweeper) *restrict w, NAME(labelled) *restrict k, int padded,
                                        const double zeta) {
     const row_batch *b = &w->batch;

@@ -197,7 +197,7 @@ XENT_INLINE void NAME(rests_at_once)(NAME(sweeper) * w, int at, const REAL *v, i
         b->rest_lo[at + r] = sharp[r] ? lo[r] : b->rest_lo[at + r];
         b->rest_hi[at + r] = rest, nan |= rest != rest;
     }
-    for (int r = at; r < at + XENT_SIDE && nan; r++) put_rest(b, r, b->rest_hi[r], b->rest_lo[r]);
+    for (int r = at; r < at + XENT_SIDE && nan; r++) put_new_rest(b, r, b->rest_hi[r], b->rest_lo[r]);
 }
 
 /* and one by one. */
@@ -209,7 +209,7 @@ XENT_INLINE void NAME(rests_one_by_one)(NAME(sweeper) * w, int at, const REAL *v
             const NAME(reduction) by = {w->by_rounder[at + r], w->by_floor[at + r], w->by_max[at + r], 1};
             for (int c = 0; c < classes; c++) w->terms[c] = v[c * w->column_stride + r];
             const wide rest = NAME(sharp_rest)(w->terms, w->columns_stored ? w->terms : NULL, classes, &by);
-            put_rest(&w->batch, at + r, rest.hi, rest.lo);
+            put_new_rest(&w->batch, at + r, rest.hi, rest.lo);
         }
     }
 }

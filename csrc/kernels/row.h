@@ -77,7 +77,8 @@ XENT_INLINE void count_loss(loss_sums *s, ptrdiff_t row, double loss) {
     s->sum.hi = sum.hi, s->sum.lo += sum.lo;
 }
 
-/* The losses of two whole groups, side by side: additions of one wait for each other, those of two do not. */
+/* The losses of two whole groups, side by side: additions of one wait for each other, those of two do not. None of the group at
+ * hand was counted yet; the second one becomes it. */
 XENT_INLINE void count_two_groups(loss_sums *s, const double *loss) {
     two_f64 hi = {0.0, 0.0}, lo = hi;
     for (ptrdiff_t r = 0; r < s->rows; r++) {
@@ -148,7 +149,7 @@ XENT_INLINE void put_sum(row_batch *b, int r, const rowsum *sum) {
 }
 
 /* The rest of row r, summed anew, where a NaN is found. */
-XENT_INLINE void put_rest(row_batch *b, int r, double hi, double lo) {
+XENT_INLINE void put_new_rest(row_batch *b, int r, double hi, double lo) {
     b->rest_hi[r] = hi, b->rest_lo[r] = lo;
     if (hi != hi) b->kind[r] = ROW_NAN, b->ordinary = b->told = 0;
 }
@@ -302,7 +303,7 @@ static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int64_t *sharp)
         if (!sharp[r]) continue;
         const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
         const wide rest = NAME(sharp_rest)((const REAL *)w->x_rows[r], (REAL *)w->out_rows[r], w->layout->classes, &by);
-        put_rest(b, r, rest.hi, rest.lo);
+        put_new_rest(b, r, rest.hi, rest.lo);
     }
 }
 

@@ -255,12 +255,12 @@ XENT_NOINLINE void NAME(flushing_factors)(const NAME(sweeper) * w, int n, int ro
 
 /* Whether n rows of the last narrow_sums are plain, all by factors between these two sizes; asked of them together, then of
  * each. */
-static inline int NAME(are_plain)(const NAME(sweeper) * w, int n, double smallest, double largest) {
+static inline int NAME(are_plain)(const NAME(sweeper) * w, int n, double least, double most) {
     const row_batch *b = &w->batch;
     const double lowest = -(double)w->spread, scale = 1.5 - w->room.guard; /* 1/2, as N was rounded, and then some */
     uint64_t special = 0; /* as wide as what is compared: else masks of vectors are narrowed */
     if (!b->ordinary) return 0;
-    if (NAME(is_safe)(lowest, scale, smallest) && NAME(is_safe)(lowest, scale, largest)) return 1;
+    if (NAME(is_safe)(lowest, scale, least) && NAME(is_safe)(lowest, scale, most)) return 1;
     for (int r = 0; r < n; r++) special |= !NAME(is_plain)(b->min[r], b->scale[r], w->factor_hi[r]);
     return !special;
 }
@@ -270,7 +270,7 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const row_batch *b = &w->batch;
     NAME(side_factors) by;
-    int64_t smallest = INT64_MAX, most = 0; /* sizes of factors, by their bits: those of a NaN are above all */
+    int64_t least = INT64_MAX, most = 0; /* sizes of factors, by their bits: those of a NaN are above all */
     for (int r = rows; r < sides * XENT_SIDE; r++) w->factor_hi[r] = w->factor_lo[r] = 0.0;
     for (int r = 0; r < sides * XENT_SIDE; r++) {
         const wide d = {w->factor_hi[r], sizeof(REAL) == 4 ? -0.0 : w->factor_lo[r]}; /* to add -0 is to add nothing */
@@ -279,9 +279,9 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
         by.largest[r] = (REAL)(NAME(outweighs)(b->top_hi[r], b->rest_hi[r]) ? largest : -1.0); /* no term is negative */
         by.likely[r] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
         NAME(split)(d, &by.hi[r], &by.lo[r]);
-        smallest = size < smallest ? size : smallest, most = size > most ? size : most;
+        least = size < least ? size : least, most = size > most ? size : most;
     }
-    const int plain = NAME(are_plain)(w, sides * XENT_SIDE, from_bits((uint64_t)smallest), from_bits((uint64_t)most));
+    const int plain = NAME(are_plain)(w, sides * XENT_SIDE, from_bits((uint64_t)least), from_bits((uint64_t)most));
     if (!plain) NAME(flushing_factors)(w, sides * XENT_SIDE, rows, &by);
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;

@@ -8,7 +8,7 @@
 typedef float four_f32 __attribute__((vector_size(16)));
 typedef double two_f64 __attribute__((vector_size(16)));
 
-#if defined(__has_builtin)
+#if defined(__has_builtin) && !defined(XENT_NO_SHUFFLES) /* as gcc before 12 has none */
 #if __has_builtin(__builtin_shufflevector)
 #define XENT_SHUFFLES
 #endif
@@ -31,14 +31,25 @@ XENT_INLINE void turn_f64(const two_f64 v[2], two_f64 to[2]) {
     to[0] = first, to[1] = second;
 }
 
+/* Element `at` of the i-th of some rows. Their pointers are copied, as they may have been stored as those to other types. */
+#define XENT_OF_ROW(DTYPE, REAL)                                                   \
+    XENT_INLINE REAL *of_row_##DTYPE(const void *rows, int i, ptrdiff_t at) {      \
+        REAL *row;                                                                 \
+        memcpy(&row, (const char *)rows + (size_t)i * sizeof(void *), sizeof row); \
+        return row + at;                                                           \
+    }
+XENT_OF_ROW(f32, float)
+XENT_OF_ROW(f64, double)
+#undef XENT_OF_ROW
+
 /* From `at` on in each of the rows, and to there; square_<dtype> and back: to rows that lie `step` numbers apart, and from
  * such. */
 #define XENT_SQUARE(DTYPE, REAL, VECTOR, N)                                                                 \
     XENT_INLINE void load_square_##DTYPE(const REAL *const *from, ptrdiff_t at, VECTOR v[N]) {              \
-        for (int i = 0; i < N; i++) memcpy(&v[i], from[i] + at, sizeof v[i]);                               \
+        for (int i = 0; i < N; i++) memcpy(&v[i], of_row_##DTYPE(from, i, at), sizeof v[i]);                \
     }                                                                                                       \
     XENT_INLINE void put_square_##DTYPE(const VECTOR v[N], REAL *const *to, ptrdiff_t at) {                 \
-        for (int i = 0; i < N; i++) memcpy(to[i] + at, &v[i], sizeof v[i]);                                 \
+        for (int i = 0; i < N; i++) memcpy(of_row_##DTYPE(to, i, at), &v[i], sizeof v[i]);                  \
     }                                                                                                       \
     XENT_INLINE void square_##DTYPE(const REAL *const *from, ptrdiff_t at, REAL *to, ptrdiff_t step) {      \
         VECTOR v[N];                                                                                        \
@@ -58,7 +69,8 @@ XENT_SQUARE(f64, double, two_f64, 2)
 typedef double two_floats __attribute__((may_alias, aligned(4)));
 XENT_INLINE void load_couples(const float *const *from, ptrdiff_t at, two_f64 v[2]) {
     for (int i = 0; i < 2; i++)
-        v[i] = (two_f64){*(const two_floats *)(from[2 * i] + at), *(const two_floats *)(from[2 * i + 1] + at)};
+        v[i] = (two_f64){*(const two_floats *)of_row_f32(from, 2 * i, at),
+                         *(const two_floats *)of_row_f32(from, 2 * i + 1, at)};
 }
 XENT_INLINE void turn_couple_f32(const float *const *from, ptrdiff_t at, four_f32 v[2]) {
     two_f64 pairs[2];
@@ -69,7 +81,7 @@ XENT_INLINE void turn_couple_f32(const float *const *from, ptrdiff_t at, four_f3
 XENT_INLINE void put_couple_f32(const four_f32 v[2], float *const *to, ptrdiff_t at) {
     const two_f64 pairs[2] = {(two_f64)__builtin_shufflevector(v[0], v[1], 0, 4, 1, 5),
                               (two_f64)__builtin_shufflevector(v[0], v[1], 2, 6, 3, 7)};
-    for (int i = 0; i < 4; i++) *(two_floats *)(to[i] + at) = pairs[i / 2][i % 2];
+    for (int i = 0; i < 4; i++) *(two_floats *)of_row_f32(to, i, at) = pairs[i / 2][i % 2];
 }
 
 /* XENT_SQUARES squares at once, of as many times as many rows: turned_<dtype>, what a register holds of one class of them;
@@ -105,18 +117,19 @@ XENT_INLINE four_f64 paired_f64(two_f64 low, two_f64 high) {
     return __builtin_shufflevector(low, high, 0, 1, 2, 3);
 }
 
-#define XENT_PAIR(DTYPE, REAL, VECTOR, PAIR, N)                                                   \
-    XENT_INLINE void load_squares_##DTYPE(const REAL *const *from, ptrdiff_t at, PAIR v[N]) {     \
-        for (int i = 0; i < N; i++) {                                                             \
-            VECTOR low, high;                                                                     \
-            memcpy(&low, from[i] + at, sizeof low), memcpy(&high, from[N + i] + at, sizeof high); \
-            v[i] = paired_##DTYPE(low, high);                                                     \
-        }                                                                                         \
-    }                                                                                             \
-    XENT_INLINE void put_squares_##DTYPE(const PAIR v[N], REAL *const *to, ptrdiff_t at) {        \
-        for (int i = 0; i < N; i++)                                                               \
-            memcpy(to[i] + at, &v[i], sizeof(VECTOR)),                                            \
-                memcpy(to[N + i] + at, (const REAL *)&v[i] + N, sizeof(VECTOR));                  \
+#define XENT_PAIR(DTYPE, REAL, VECTOR, PAIR, N)                                                 \
+    XENT_INLINE void load_squares_##DTYPE(const REAL *const *from, ptrdiff_t at, PAIR v[N]) {   \
+        for (int i = 0; i < N; i++) {                                                           \
+            VECTOR low, high;                                                                   \
+            memcpy(&low, of_row_##DTYPE(from, i, at), sizeof low);                              \
+            memcpy(&high, of_row_##DTYPE(from, N + i, at), sizeof high);                        \
+            v[i] = paired_##DTYPE(low, high);                                                   \
+        }                                                                                       \
+    }                                                                                           \
+    XENT_INLINE void put_squares_##DTYPE(const PAIR v[N], REAL *const *to, ptrdiff_t at) {      \
+        for (int i = 0; i < N; i++)                                                             \
+            memcpy(of_row_##DTYPE(to, i, at), &v[i], sizeof(VECTOR)),                           \
+                memcpy(of_row_##DTYPE(to, N + i, at), (const REAL *)&v[i] + N, sizeof(VECTOR)); \
     }
 XENT_PAIR(f32, float, four_f32, eight_f32, 4)
 XENT_PAIR(f64, double, two_f64, four_f64, 2)
@@ -132,7 +145,7 @@ XENT_INLINE void turn_couples_f32(const float *const *from, ptrdiff_t at, eight_
 XENT_INLINE void put_couples_f32(const eight_f32 v[2], float *const *to, ptrdiff_t at) {
     const four_f64 pairs[2] = {(four_f64)__builtin_shufflevector(v[0], v[1], 0, 8, 1, 9, 4, 12, 5, 13),
                                (four_f64)__builtin_shufflevector(v[0], v[1], 2, 10, 3, 11, 6, 14, 7, 15)};
-    for (int i = 0; i < 8; i++) *(two_floats *)(to[i] + at) = pairs[i / 2 % 2][i / 4 * 2 + i % 2];
+    for (int i = 0; i < 8; i++) *(two_floats *)of_row_f32(to, i, at) = pairs[i / 2 % 2][i / 4 * 2 + i % 2];
 }
 #else
 enum { XENT_SQUARES = 1 };

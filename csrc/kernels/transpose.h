@@ -3,11 +3,7 @@
 
 #include "squares_turned.h"
 
-enum {
-    NAME(SQUARE) = 16 / (int)sizeof(REAL),
-    NAME(AT_ONCE) = XENT_SQUARES * NAME(SQUARE),
-    NAME(FEW_SQUARES) = sizeof(REAL) == 4 ? 16 : 0
-};
+enum { NAME(SQUARE) = 16 / (int)sizeof(REAL), NAME(FEW_SQUARES) = sizeof(REAL) == 4 ? 16 : 0 };
 static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
 
 /* Rows of two or three classes, each of which begins where the one before it ends: the number is a constant at every call, as
@@ -48,6 +44,8 @@ XENT_NOINLINE void NAME(narrow_extremes)(const REAL *v, ptrdiff_t stride, ptrdif
 }
 
 #ifdef XENT_SHUFFLES
+enum { NAME(AT_ONCE) = XENT_SQUARES * NAME(SQUARE) };
+
 /* Vectors are kept as such: of arrays that a loop goes on with gcc 12 makes numbers. */
 XENT_INLINE void NAME(look_at)(const NAME(turned) * v, NAME(turned) * most, NAME(turned) * least) {
     REAL x[NAME(AT_ONCE)], high[NAME(AT_ONCE)], low[NAME(AT_ONCE)];
@@ -97,8 +95,8 @@ XENT_INLINE void NAME(last_to_rows)(const REAL *columns, ptrdiff_t n, REAL *cons
 #endif
 
 /* Classes 0 .. n - 1 of XENT_SIDE rows to columns[c][r], and the extremes of each row. Few rows at a time, each from end to end:
- * that is how memory is fetched ahead, and the extremes are found on the way. But up to FEW_SQUARES classes one square of each
- * row after another, and the extremes behind it, as more instructions begin a row than such a row takes. */
+ * that is how memory is fetched ahead, and the extremes of float32 are found on the way. But up to FEW_SQUARES classes one square
+ * of each row after another, and the extremes behind it, as more instructions begin a row than such a row takes. */
 XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns, REAL *most, REAL *least) {
 #ifdef XENT_SHUFFLES
     const int looks = sizeof(REAL) == 4; /* of float64 gcc 12 takes number by number what is a vector */
@@ -112,7 +110,7 @@ XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, R
     for (int r = 0; r < XENT_SIDE && n > NAME(FEW_SQUARES); r += NAME(AT_ONCE)) {
         const REAL *some[NAME(AT_ONCE)];
         NAME(turned) high = (NAME(turned)){0} - REAL_INF, low = -high;
-        for (int i = 0; i < NAME(AT_ONCE); i++) memcpy(&some[i], &rows[r + i], sizeof some[i]);
+        for (int i = 0; i < NAME(AT_ONCE); i++) some[i] = NAME(of_row)(rows, r + i, 0);
         for (ptrdiff_t c = 0; c < whole; c += NAME(SQUARE)) {
             NAME(turned) v[NAME(SQUARE)];
             NAME(load_squares)(some, c, v), NAME(turn_squares)(v, v);
@@ -169,7 +167,7 @@ XENT_INLINE void NAME(squares_to_rows)(const REAL *columns, ptrdiff_t n, REAL *c
     for (int r = 0; r < end; r += NAME(AT_ONCE)) {
         REAL *some[NAME(AT_ONCE)];
         NAME(turned_scale) scale;
-        for (int i = 0; i < NAME(AT_ONCE); i++) memcpy(&some[i], &rows[r + i], sizeof some[i]);
+        for (int i = 0; i < NAME(AT_ONCE); i++) some[i] = NAME(of_row)(rows, r + i, 0);
         if (scaled) NAME(load_scale)(&scale, by, r);
         for (ptrdiff_t c = 0; c < n / NAME(SQUARE) * NAME(SQUARE); c += NAME(SQUARE)) {
             NAME(turned) v[NAME(SQUARE)];
@@ -188,6 +186,13 @@ XENT_NOINLINE void NAME(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL 
     end = n < NAME(SQUARE) ? 0 : count / NAME(AT_ONCE) * NAME(AT_ONCE);
     if (end) NAME(squares_to_rows)(columns, n, rows, end, NULL, 0);
     if (end && n % NAME(SQUARE)) NAME(last_to_rows)(columns, n, rows, end);
+    if (n >= NAME(SQUARE) && end < count) { /* what is of no row goes nowhere */
+        REAL nowhere[XENT_NARROW], *some[NAME(AT_ONCE)];
+        for (int i = 0; i < NAME(AT_ONCE); i++) some[i] = end + i < count ? NAME(of_row)(rows, end + i, 0) : nowhere;
+        NAME(squares_to_rows)(columns + end, n, some, NAME(AT_ONCE), NULL, 0);
+        if (n % NAME(SQUARE)) NAME(last_to_rows)(columns + end, n, some, NAME(AT_ONCE));
+        return;
+    }
 #endif
     const int few = !end && count == XENT_SIDE && NAME(are_few)((const REAL *const *)rows, n);
     if (few && n == 2) NAME(columns_to_few)(columns, 2, rows[0]);
