@@ -468,8 +468,10 @@ def sum_by_groups(losses, rows):
 @pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize("classes", [3, 10, 33, 128, 300])
 def test_sums_by_groups(classes, skips, tier):
-    """Groups of 8,192 logits or 32 rows, whatever batch a row is of, and whether some between them do not count. Added to
-    2^53 and 1, 2^-53 is lost twice, unless both are of another group: that tells what the sum is rounded to."""
+    """Groups of 8,192 logits or 32 rows, whatever batch a row is of, and whether some between them do not count.
+
+    Added to 2^53 and 1, 2^-53 is lost twice, unless both are of another group: that tells what the sum is rounded to.
+    """
     rows, group = 140, min(32, 8192 // classes)
     z, labels = np.zeros((rows, classes)), np.ones(rows, int)
     z[:, 0] = 64.0  # loss 64: log(1 + 299 e^-64) is lost
