@@ -133,9 +133,8 @@ XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max,
 }
 
 /* Rows of a batch, side by side, as if all were finite and none far. Whether one is not finite, or far, or has a label's logit
- * that lies too deep. */
-XENT_INLINE uint64_t NAME(label_batch)(NAME(sweeper) *restrict w, NAME(labelled) *restrict k, int padded,
-                                       const double zeta) {
+ * that lies too deep. (Pointers are not `restrict`: with what gcc 12 makes of it, 1000 x 1024 takes 1.06 to 1.09 of the time.) */
+XENT_INLINE uint64_t NAME(label_batch)(NAME(sweeper) * w, NAME(labelled) * k, int padded, const double zeta) {
     const row_batch *b = &w->batch;
     uint64_t special = !b->ordinary; /* as wide as what is compared: else masks of vectors are narrowed */
     for (int r = 0; r < padded; r++) {
@@ -151,11 +150,10 @@ XENT_INLINE uint64_t NAME(label_batch)(NAME(sweeper) *restrict w, NAME(labelled)
     }
     return special;
 }
-XENT_NOINLINE uint64_t NAME(label_plain)(NAME(sweeper) *restrict w, NAME(labelled) *restrict k, int padded) {
+XENT_NOINLINE uint64_t NAME(label_plain)(NAME(sweeper) * w, NAME(labelled) * k, int padded) {
     return NAME(label_batch)(w, k, padded, 0.0);
 }
-XENT_NOINLINE uint64_t NAME(label_zeta)(NAME(sweeper) *restrict w, NAME(labelled) *restrict k, int padded,
-                                        double zeta) {
+XENT_NOINLINE uint64_t NAME(label_zeta)(NAME(sweeper) * w, NAME(labelled) * k, int padded, double zeta) {
     return NAME(label_batch)(w, k, padded, zeta);
 }
 

@@ -227,6 +227,7 @@ typedef struct NAME(sweeper) {
     void *long_memory;
     REAL *long_terms;
     NAME(waiting_blocks) waiting_blocks;
+    REAL spread; /* of rows side by side: how far the extremes of one are apart at most */
     NAME(edge) edge;
     _Alignas(64) REAL kept[XENT_FLOWING * (XENT_BLOCK + XENT_LINE) + XENT_LINE];
     _Alignas(64) REAL logits[XENT_BLOCK];
@@ -236,7 +237,6 @@ typedef struct NAME(sweeper) {
     NAME(lanes) lanes[XENT_SWEPT];
     REAL by_max[XENT_ROWS], by_rounder[XENT_ROWS], by_floor[XENT_ROWS]; /* their reductions */
     REAL largest[XENT_ROWS];                                            /* their largest terms, as they are stored */
-    REAL spread; /* of rows side by side: how far the extremes of one are apart at most */
 } NAME(sweeper);
 
 /* Whether terms counted `times` times at most need the deep guard. */
