@@ -26,8 +26,10 @@ static inline void get_half_row(const xent_view *view, const char *p, ptrdiff_t 
 }
 static inline void put_half_row(const xent_view *view, char *p, ptrdiff_t stride, ptrdiff_t n,
                                 const float *restrict from, int past) {
+    const int plain = stride == 2 && !past && (uintptr_t)p % 2 == 0;
     uint16_t few[XENT_SMALL_BLOCK];
-    for (ptrdiff_t start = 0; start < n; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
+    if (plain) line_to_half(view->type, from, (uint16_t *)(void *)p, n);
+    for (ptrdiff_t start = 0; start < n && !plain; start += XENT_SMALL_BLOCK, p += XENT_SMALL_BLOCK * stride) {
         const ptrdiff_t m = n - start < XENT_SMALL_BLOCK ? n - start : XENT_SMALL_BLOCK;
         line_to_half(view->type, from + start, few, m);
         if (stride == 2)

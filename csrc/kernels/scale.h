@@ -75,12 +75,13 @@ XENT_INLINE REAL NAME(largest_term)(const block_scale *block) {
 /* Where in e[0..n) it is. */
 static inline ptrdiff_t NAME(place_of_largest)(const REAL *e, ptrdiff_t n, const block_scale *block) {
     const REAL largest = NAME(largest_term)(block);
+    const ptrdiff_t some = n < XENT_LANES ? n : XENT_LANES;
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES) {
-        const ptrdiff_t at = i + XENT_LANES <= n ? i : n < XENT_LANES ? 0 : n - XENT_LANES;
-        int found = 0;
-        for (int l = 0; l < XENT_LANES; l++) found |= at + l < n && e[at + l] == largest;
-        for (int l = 0; l < XENT_LANES && found; l++)
-            if (at + l < n && e[at + l] == largest) return at + l;
+        const REAL *at = e + (i + some <= n ? i : n - some); /* the last ones overlap those before */
+        NAME(bits) found = some < XENT_LANES;                /* as wide as what is compared */
+        for (int l = 0; l < XENT_LANES && some == XENT_LANES; l++) found |= at[l] == largest;
+        for (int l = 0; l < some && found; l++)
+            if (at[l] == largest) return at - e + l;
     }
     return -1;
 }
