@@ -132,16 +132,27 @@ def few(rng: np.random.Generator, rounds: int) -> list[Record]:
     return records
 
 
+def of_dtype(z: Any, y: Any) -> Call:
+    out = np.empty_like(z)
+    return lambda: xent.cross_entropy_with_grad(z, y, out=out)
+
+
 def small(rng: np.random.Generator, rounds: int) -> list[Record]:
     a, b, c = (np.ones((32, 10), np.float32) for _ in range(3))
     z, y, out = rng.standard_normal((32, 10), dtype=np.float32), rng.integers(0, 10, 32), np.empty((32, 10), np.float32)
     row, label, grad = rng.standard_normal((1, 1000), dtype=np.float32), np.array([3]), np.empty((1, 1000), np.float32)
+    lse = np.empty(32, np.float32)
     calls = {
         ADD: lambda: np.add(a, b, out=c),
         "cross_entropy_with_grad, 32 x 10": lambda: xent.cross_entropy_with_grad(z, y, out=out),
         "cross_entropy_with_grad, 1 x 1000": lambda: xent.cross_entropy_with_grad(row, label, out=grad),
         "logsumexp of 1000": lambda: xent.logsumexp(row[0]),
+        "logsumexp, 32 x 10, axis 1": lambda: xent.logsumexp(z, axis=1, out=lse),
+        "softmax, 32 x 10, axis 1": lambda: xent.softmax(z, axis=1, out=out),
+        "cross_entropy, 32 x 10, axis 1": lambda: xent.cross_entropy(z, y, axis=1),
     }
+    for kind in kinds():
+        calls[f"cross_entropy_with_grad, 32 x 10, {kind.name}"] = of_dtype(z.astype(kind), y)
 
     def often(call: Call) -> Call:
         def run() -> None:

@@ -157,7 +157,7 @@ XENT_INLINE void NAME(add_rests)(const REAL *restrict v, ptrdiff_t stride, int c
         for (int r = 0; r < XENT_SIDE; r++) {
             REAL e = v[r], none = 0, lost = 0;
             if (!stored) e = NAME(add_exp)(e < floor[r] ? floor[r] : e, rounder[r], 1, &none, &lost);
-            counted[r] = e < (REAL)DROPPED || e >= largest[r] ? 0 : e;
+            counted[r] = NAME(rest_term)(e, largest[r]);
         }
         if (c < XENT_LANES)
             for (int r = 0; r < XENT_SIDE; r++) {

@@ -151,30 +151,52 @@ XENT_NOINLINE wide NAME(lanes_sum_apart)(const NAME(lanes) * lanes, double sigma
     return NAME(lanes_sum)(lanes, sigma);
 }
 
-/* The rest of a block that is small beside its largest term: the terms below it, as they are stored, added anew. */
-XENT_NOINLINE wide NAME(sharp_rest)(const REAL *x, const REAL *e, ptrdiff_t n, const NAME(reduction) * by) {
+/* A term of a row that is counted in a rest that is small: one below the largest that was not dropped. A NaN stays. (By its
+ * bits: of a choice between numbers gcc makes masks for each double that comes of them.) */
+XENT_INLINE REAL NAME(rest_term)(REAL term, REAL largest) {
+    NAME(bits) bits;
+    memcpy(&bits, &term, sizeof bits);
+    bits &= -(NAME(bits))(!(term < (REAL)DROPPED) & !(term >= largest));
+    memcpy(&term, &bits, sizeof bits);
+    return term;
+}
+
+/* The rest of a block that is small beside its largest term: the terms below it, as they are stored, added anew. stored, a
+ * constant: they are at v; else the logits are. */
+XENT_INLINE wide NAME(rest_of)(const REAL *v, ptrdiff_t n, const NAME(reduction) * by, const int stored) {
     double hi[XENT_LANES];
     REAL lo[XENT_LANES], none = 0, lost = 0;
-    const REAL largest = NAME(add_exp)(by->max, by->rounder, 1, &none, &lost);
+    const REAL rounder = by->rounder, floor = by->floor, largest = NAME(add_exp)(by->max, rounder, 1, &none, &lost);
     for (int l = 0; l < XENT_LANES; l++) hi[l] = 0.0, lo[l] = 0;
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES) {
-        const int left = n - i < XENT_LANES ? (int)(n - i) : XENT_LANES;
-        REAL term[XENT_LANES] = {0};
-        if (e)
-            memcpy(term, e + i, (size_t)left * sizeof(REAL));
-        else {
-            memcpy(term, x + i, (size_t)left * sizeof(REAL));
-            for (int l = 0; l < XENT_LANES; l++) {
-                REAL hi_ = 0, lo_ = 0, v = term[l] < by->floor ? by->floor : term[l];
-                term[l] = NAME(add_exp)(v, by->rounder, l < left, &hi_, &lo_);
-            }
+        REAL few[XENT_LANES], term[XENT_LANES];
+        const REAL *at = v + i;
+        if (n - i < XENT_LANES) { /* what is behind the row counts as 0 */
+            for (int l = 0; l < XENT_LANES; l++) few[l] = stored ? 0 : -REAL_INF;
+            memcpy(few, at, (size_t)(n - i) * sizeof(REAL));
+            at = few;
         }
         for (int l = 0; l < XENT_LANES; l++) {
-            const REAL counted = term[l] < (REAL)DROPPED || term[l] >= largest ? 0 : term[l];
-            NAME(fold_one)(&hi[l], &lo[l], (double)counted, 0);
+            REAL hi_ = 0, lo_ = 0, e = at[l];
+            if (!stored) e = NAME(add_exp)(e < floor ? floor : e, rounder, 1, &hi_, &lo_);
+            term[l] = NAME(rest_term)(e, largest);
         }
+        for (int l = 0; l < XENT_LANES; l++)
+            if (sizeof(REAL) == 4) /* of float32 all low parts are 0 */
+                hi[l] += (double)term[l];
+            else
+                NAME(fold_one)(&hi[l], &lo[l], (double)term[l], 0);
     }
     return NAME(fold)(hi, lo);
+}
+XENT_NOINLINE wide NAME(rest_of_terms)(const REAL *e, ptrdiff_t n, const NAME(reduction) * by) {
+    return NAME(rest_of)(e, n, by, 1);
+}
+XENT_NOINLINE wide NAME(rest_of_logits)(const REAL *x, ptrdiff_t n, const NAME(reduction) * by) {
+    return NAME(rest_of)(x, n, by, 0);
+}
+static inline wide NAME(sharp_rest)(const REAL *x, const REAL *e, ptrdiff_t n, const NAME(reduction) * by) {
+    return e ? NAME(rest_of_terms)(e, n, by) : NAME(rest_of_logits)(x, n, by);
 }
 
 /* A block's rest, given its sum, its largest term `top`, and that term as the sum has it; e NULL: the terms were not

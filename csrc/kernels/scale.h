@@ -72,18 +72,20 @@ XENT_INLINE REAL NAME(largest_term)(const block_scale *block) {
     return NAME(add_exp)(block->far ? 0 : (REAL)block->max, NAME(rounder)(-block->scale), 1, &hi, &lo);
 }
 
-/* Where in e[0..n) it is. */
+/* Where in e[0..n) it is; -1 where it is not. Many are looked at at once: what is found in vectors takes long to be made one. */
+XENT_INLINE int NAME(is_among)(const REAL *e, const int n, REAL largest) {
+    NAME(bits) found = 0; /* as wide as what is compared */
+    for (int l = 0; l < n; l++) found |= -(NAME(bits))(e[l] == largest);
+    return found != 0;
+}
 static inline ptrdiff_t NAME(place_of_largest)(const REAL *e, ptrdiff_t n, const block_scale *block) {
+    enum { MANY = 4 * XENT_LANES };
     const REAL largest = NAME(largest_term)(block);
-    const ptrdiff_t some = n < XENT_LANES ? n : XENT_LANES;
-    for (ptrdiff_t i = 0; i < n; i += XENT_LANES) {
-        const REAL *at = e + (i + some <= n ? i : n - some); /* the last ones overlap those before */
-        NAME(bits) found = some < XENT_LANES;                /* as wide as what is compared */
-        for (int l = 0; l < XENT_LANES && some == XENT_LANES; l++) found |= at[l] == largest;
-        for (int l = 0; l < some && found; l++)
-            if (at[l] == largest) return at - e + l;
-    }
-    return -1;
+    ptrdiff_t i = 0;
+    while (i + MANY <= n && !NAME(is_among)(e + i, MANY, largest)) i += MANY;
+    while (i + XENT_LANES <= n && !NAME(is_among)(e + i, XENT_LANES, largest)) i += XENT_LANES;
+    while (i < n && !(e[i] == largest)) i++;
+    return i < n ? i : -1;
 }
 
 /* Where products with a factor below 1/2 are formed 2^shift too large, those below it are 0; and so is what was dropped when it

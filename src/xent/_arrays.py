@@ -7,6 +7,7 @@ that already is float32 or float64: strides, alignment and byte order are the ke
 from __future__ import annotations
 
 import operator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ FLOAT64 = np.dtype(np.float64)
 REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
 
 
+@lru_cache(16)
 def is_half(dtype: np.dtype[Any]) -> bool:
     """Whether this is float16, or bfloat16 of the package ml_dtypes."""
     return dtype.itemsize == 2 and (dtype.kind == "f" or dtype.name == "bfloat16")

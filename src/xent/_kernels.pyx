@@ -20,6 +20,20 @@ cdef cnp.dtype FLOAT64 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
 include "_extern.pxi"
 
 
+cdef int bfloat16_num = -1  # of NumPy's types, once an array of it was seen: asked for its name, a dtype takes 2 us
+
+
+cdef bint is_bfloat16(cnp.ndarray a):
+    """Whether `a` is of bfloat16, of the package ml_dtypes."""
+    global bfloat16_num
+    cdef int num = cnp.PyArray_TYPE(a)
+    if num < NPY_USERDEF:
+        return False
+    if num != bfloat16_num and a.dtype.name == "bfloat16":
+        bfloat16_num = num
+    return num == bfloat16_num
+
+
 cdef xent_type type_of(cnp.ndarray a) except *:
     cdef int num = cnp.PyArray_TYPE(a)
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
@@ -31,7 +45,7 @@ cdef xent_type type_of(cnp.ndarray a) except *:
         return XENT_BOOL
     if num == NPY_HALF:
         return XENT_FLOAT16
-    if num >= NPY_USERDEF and a.dtype.name == "bfloat16":
+    if is_bfloat16(a):
         return XENT_BFLOAT16
     if cnp.PyTypeNum_ISSIGNED(num) and cnp.PyTypeNum_ISINTEGER(num):
         return XENT_INT64 if size == 8 else XENT_INT32 if size == 4 else XENT_INT16 if size == 2 else XENT_INT8
@@ -138,7 +152,7 @@ cdef int describe(xent_cross_entropy_problem *p, cnp.ndarray logits, uint64_t cl
 
 cdef xent_status loss_of(const xent_cross_entropy_problem *p, xent_cross_entropy_result *r, bint is_short) noexcept:
     """The GIL is kept where the work is short: releasing it and taking it again costs some 50 ns."""
-    if is_short and p.logits.type == XENT_FLOAT32:
+    if is_short and p.logits.type != XENT_FLOAT64:
         return xent_cross_entropy_f32(p, r)
     with nogil:
         if p.logits.type == XENT_FLOAT64:
@@ -228,28 +242,21 @@ def logsumexp(cnp.ndarray x, uint64_t class_axes, cnp.ndarray weights, cnp.ndarr
     fault_of(lse_of(&shape, &a, &b, to, sign_to, False), NULL)
 
 
-def softmax(cnp.ndarray x, uint64_t class_axes, cnp.ndarray out):
-    cdef xent_shape shape = shape_of(x, class_axes)
-    cdef xent_array a = array_of(x), b = array_of(out)
-    if a.type == XENT_FLOAT64:
-        with nogil:
-            status = xent_softmax_f64(&shape, &a, &b)
-    else:
-        with nogil:
-            status = xent_softmax_f32(&shape, &a, &b)
-    fault_of(status, NULL)
+cdef xent_status softmax_of(const xent_shape *shape, const xent_array *x, const xent_array *out, bint logarithm,
+                            bint is_short) noexcept:
+    if is_short and x.type != XENT_FLOAT64:
+        return xent_log_softmax_f32(shape, x, out) if logarithm else xent_softmax_f32(shape, x, out)
+    with nogil:
+        if x.type == XENT_FLOAT64:
+            return xent_log_softmax_f64(shape, x, out) if logarithm else xent_softmax_f64(shape, x, out)
+        return xent_log_softmax_f32(shape, x, out) if logarithm else xent_softmax_f32(shape, x, out)
 
 
-def log_softmax(cnp.ndarray x, uint64_t class_axes, cnp.ndarray out):
+def softmax(cnp.ndarray x, uint64_t class_axes, cnp.ndarray out, bint logarithm):
+    """The softmax, or its logarithm."""
     cdef xent_shape shape = shape_of(x, class_axes)
     cdef xent_array a = array_of(x), b = array_of(out)
-    if a.type == XENT_FLOAT64:
-        with nogil:
-            status = xent_log_softmax_f64(&shape, &a, &b)
-    else:
-        with nogil:
-            status = xent_log_softmax_f32(&shape, &a, &b)
-    fault_of(status, NULL)
+    fault_of(softmax_of(&shape, &a, &b, logarithm, False), NULL)
 
 
 include "_dense.pxi"

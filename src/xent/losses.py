@@ -33,12 +33,12 @@ __all__ = [
     "sigmoid_cross_entropy_with_grad",
 ]
 
-_NO_OPTIONS = (-1, 0.0, 0.0, "mean", False)  # axis, label_smoothing, z_loss, reduction, return_lse
+_NO_OPTIONS = (0.0, 0.0, "mean", False)  # label_smoothing, z_loss, reduction, return_lse
 
 
-def _plain(logits: Any, targets: Any, out: Any, with_grad: bool, *options: Any) -> Any:
+def _plain(logits: Any, targets: Any, out: Any, with_grad: bool, axis: Any, *options: Any) -> Any:
     """What a call without any option returns, where its arrays are plain too (see _kernels); else None."""
-    return _kernels.plain_cross_entropy(logits, targets, out, with_grad) if options == _NO_OPTIONS else None
+    return _kernels.plain_cross_entropy(logits, targets, axis, out, with_grad) if options == _NO_OPTIONS else None
 
 
 def cross_entropy(
