@@ -122,11 +122,11 @@ XENT_INLINE double rounder_f64(double offset) {
 }
 
 /* e^x 2^offset as hi + lo, rounder = rounder_f64(offset); x + offset ln 2 within +-708. */
-XENT_INLINE wide exp_at_f64(double x, double rounder) {
+XENT_INLINE wide exp_or_none_f64(double x, double rounder, int none) {
     double t = fma(x, LOG2E, rounder);
     double n = t - rounder;
-    double scale = from_bits(bits_of(t) << 52); /* 2^(n + offset) */
-    double r1 = fma(-n, LN2_HI, x);             /* exact */
+    double scale = zero_if(none, from_bits(bits_of(t) << 52)); /* 2^(n + offset) */
+    double r1 = fma(-n, LN2_HI, x);                            /* exact */
     double r = fma(-n, LN2_LO, r1);
     double c = fma(-n, LN2_LO, r1 - r); /* what r lost: x - n ln 2 = r + c */
     double q = 0x1.ad7f7d1e71586p-26;   /* (e^r - 1 - r) / r^2 */
@@ -143,6 +143,9 @@ XENT_INLINE wide exp_at_f64(double x, double rounder) {
     tail += fma(r * r, q, fma(c, r, c));
     double hi = head + tail;
     return (wide){hi * scale, (tail - (hi - head)) * scale};
+}
+XENT_INLINE wide exp_at_f64(double x, double rounder) {
+    return exp_or_none_f64(x, rounder, 0);
 }
 XENT_INLINE wide exp_f64(double x, double offset) {
     return exp_at_f64(x, rounder_f64(offset));

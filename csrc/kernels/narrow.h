@@ -77,9 +77,9 @@ XENT_INLINE void NAME(fold_low)(const double *sums, NAME(side_lanes) lo, int lan
 }
 
 /* The first term of a lane, which is sigma till then; to add -0 is to add nothing. */
-XENT_INLINE REAL NAME(first_exp)(REAL x, REAL rounder, REAL sigma, REAL *hi, REAL *lo) {
+XENT_INLINE REAL NAME(first_exp)(REAL x, REAL rounder, int counts, REAL sigma, REAL *hi, REAL *lo) {
     REAL h = sigma, l = (REAL)-0.0;
-    const REAL term = NAME(add_exp)(x, rounder, 1, &h, &l);
+    const REAL term = NAME(add_exp)(x, rounder, counts, &h, &l);
     *hi = h, *lo = l;
     return term;
 }
@@ -87,10 +87,12 @@ XENT_INLINE REAL NAME(first_exp)(REAL x, REAL rounder, REAL sigma, REAL *hi, REA
 /* The terms of XENT_SIDE rows added up; and, if `stored`, put in the place of their logits. Class by class, as they lie: with
  * the terms of a lane one behind the other, the lane in registers, 96 classes took 17 clocks for eight numbers where they
  * take 11.5 (AVX2), 40 classes 24. once: each lane gets one term at most, of float32, so that the high parts are of one
- * binade and can be added as integers, at once; a NaN stays one in the low parts. Both are constants. */
+ * binade and can be added as integers, at once; a NaN stays one in the low parts. drops: what is far below (drops, in sweep.h)
+ * is 0. All are constants. */
 XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
                                   const REAL *restrict rounder, const REAL *restrict floor, const side_ahead *from,
-                                  double *restrict sum_hi, double *restrict sum_lo, const int stored, const int once) {
+                                  double *restrict sum_hi, double *restrict sum_lo, const int stored, const int once,
+                                  const int drops) {
     side_ahead ahead = *from; /* not by value: to copy what was just written number by number is to wait for it */
     const int lanes = classes < XENT_LANES ? classes : XENT_LANES;
     NAME(side_lanes) hi, lo;
@@ -102,7 +104,8 @@ XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classe
         for (int r = 0; r < XENT_SIDE; r++) {
             REAL h;
             const REAL x = v[r] < floor[r] ? floor[r] : v[r],
-                       term = NAME(first_exp)(x, rounder[r], sigma, &h, &lo[c][r]);
+                       term = NAME(first_exp)(x, rounder[r], !(drops && NAME(drops)(v[r], floor[r])), sigma, &h,
+                                              &lo[c][r]);
             if (once)
                 units[r] += word_of((float)h);
             else
@@ -114,7 +117,8 @@ XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classe
         REAL *restrict h = hi[c % XENT_LANES], *restrict l = lo[c % XENT_LANES];
         ask_ahead(&ahead);
         for (int r = 0; r < XENT_SIDE; r++) {
-            const REAL term = NAME(add_exp)(v[r] < floor[r] ? floor[r] : v[r], rounder[r], 1, &h[r], &l[r]);
+            const int counts = !(drops && NAME(drops)(v[r], floor[r]));
+            const REAL term = NAME(add_exp)(v[r] < floor[r] ? floor[r] : v[r], rounder[r], counts, &h[r], &l[r]);
             if (stored) v[r] = term;
         }
     }
@@ -132,15 +136,17 @@ XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classe
     NAME(fold_low)(above[0], lo, lanes, sum_hi);
 }
 
-#define XENT_ADD_NARROW(NAME_, STORED, ONCE)                                                                     \
+#define XENT_ADD_NARROW(NAME_, STORED, ONCE, DROPS)                                                              \
     XENT_NOINLINE void NAME(NAME_)(REAL * v, ptrdiff_t stride, int classes, REAL sigma, const REAL *rounder,     \
                                    const REAL *floor, const side_ahead *ahead, double *sum_hi, double *sum_lo) { \
-        NAME(add_narrow)(v, stride, classes, sigma, rounder, floor, ahead, sum_hi, sum_lo, STORED, ONCE);        \
+        NAME(add_narrow)(v, stride, classes, sigma, rounder, floor, ahead, sum_hi, sum_lo, STORED, ONCE, DROPS); \
     }
-XENT_ADD_NARROW(narrow_terms, 1, 0)
-XENT_ADD_NARROW(narrow_terms_once, 1, 1)
-XENT_ADD_NARROW(narrow_sum, 0, 0)
-XENT_ADD_NARROW(narrow_sum_once, 0, 1)
+XENT_ADD_NARROW(narrow_terms, 1, 0, 0)
+XENT_ADD_NARROW(narrow_terms_once, 1, 1, 0)
+XENT_ADD_NARROW(narrow_terms_dropping, 1, 0, 1)
+XENT_ADD_NARROW(narrow_sum, 0, 0, 0)
+XENT_ADD_NARROW(narrow_sum_once, 0, 1, 0)
+XENT_ADD_NARROW(narrow_sum_dropping, 0, 0, 1)
 #undef XENT_ADD_NARROW
 
 /* The terms below the largest of each row, added anew, as sharp_rest does. They are at v; or, where they were not stored,
@@ -156,7 +162,8 @@ XENT_INLINE void NAME(add_rests)(const REAL *restrict v, ptrdiff_t stride, int c
         REAL *restrict l = lo[c % XENT_LANES], counted[XENT_SIDE];
         for (int r = 0; r < XENT_SIDE; r++) {
             REAL e = v[r], none = 0, lost = 0;
-            if (!stored) e = NAME(add_exp)(e < floor[r] ? floor[r] : e, rounder[r], 1, &none, &lost);
+            const int counts = stored || !NAME(drops)(e, floor[r]);
+            if (!stored) e = NAME(add_exp)(e < floor[r] ? floor[r] : e, rounder[r], counts, &none, &lost);
             counted[r] = NAME(rest_term)(e, largest[r]);
         }
         if (c < XENT_LANES)
@@ -269,12 +276,16 @@ static inline void NAME(sum_sides)(NAME(sweeper) * w, int sides, REAL *v, int cl
     memcpy(&w->spread, &spread, sizeof spread);
     for (int r = 0; r < XENT_ROWS && !b->told; r++) b->kind[r] = ROW_FINITE, b->far[r] = 0;
     b->told = 1;
+    const int drops = sizeof(REAL) == 8 && !((double)w->spread < w->room.depth);
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE;
-        (w->columns_stored ? (once ? NAME(narrow_terms_once) : NAME(narrow_terms))
+        (w->columns_stored ? (once    ? NAME(narrow_terms_once)
+                              : drops ? NAME(narrow_terms_dropping)
+                                      : NAME(narrow_terms))
          : once            ? NAME(narrow_sum_once)
-                : NAME(narrow_sum))(v + i * w->side_step, w->column_stride, classes, sigma, w->by_rounder + at,
-                                    w->by_floor + at, &ahead, sum_hi + at, sum_lo + at);
+         : drops           ? NAME(narrow_sum_dropping)
+                 : NAME(narrow_sum))(v + i * w->side_step, w->column_stride, classes, sigma, w->by_rounder + at,
+                                     w->by_floor + at, &ahead, sum_hi + at, sum_lo + at);
         ahead.next.at += ahead.next.side, ahead.to.at += ahead.to.side;
     }
     NAME(close_narrow)(w, sides, v, classes, sum_hi, sum_lo);

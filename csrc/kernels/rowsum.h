@@ -178,7 +178,7 @@ XENT_INLINE wide NAME(rest_of)(const REAL *v, ptrdiff_t n, const NAME(reduction)
         }
         for (int l = 0; l < XENT_LANES; l++) {
             REAL hi_ = 0, lo_ = 0, e = at[l];
-            if (!stored) e = NAME(add_exp)(e < floor ? floor : e, rounder, 1, &hi_, &lo_);
+            if (!stored) e = NAME(add_exp)(e < floor ? floor : e, rounder, !NAME(drops)(e, floor), &hi_, &lo_);
             term[l] = NAME(rest_term)(e, largest);
         }
         for (int l = 0; l < XENT_LANES; l++)
