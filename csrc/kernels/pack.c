@@ -272,7 +272,9 @@ void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t
         NAME(columns_reduce)(a, first, last);
         return;
     }
-    if (!NAME(packs_begin)(&p, a->layout, a->x, a->out, last - first, 1, a->failed)) return;
+    const ptrdiff_t group =
+        a->layout->classes <= XENT_NARROW ? XENT_SIDE : 1; /* 256 classes, float16: 0.6 of the time */
+    if (!NAME(packs_begin)(&p, a->layout, a->x, a->out, last - first, group, a->failed)) return;
     inner.x = &p.view, inner.out = p.out ? &p.view : a->out;
     for (ptrdiff_t n; first < last; first += n) {
         n = last - first < p.pack.n ? last - first : p.pack.n;
