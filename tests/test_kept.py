@@ -1,7 +1,7 @@
 """Large results, whose terms are kept while the next rows are summed and which are stored past the cache, have the bits
 of the same rows in place, where nothing is kept; and nothing beside them is written.
 
-From 16 MiB on (XENT_STREAM_BYTES), rows of 192 classes (XENT_KEPT) to 64 blocks of 4,096 (XENT_BLOCK,
+From 16 MiB on (XENT_STREAM_BYTES), rows of 257 classes (XENT_KEPT; with AVX-512 192) to 64 blocks of 4,096 (XENT_BLOCK,
 XENT_LONG_BLOCKS): whole and broken groups of lanes, whole lines and such as two rows or two blocks share, last blocks
 of any length, rows that follow each other and rows that do not. Of rows of many blocks few threads keep the terms
 (XENT_LONG_MEMORY): these have one.

@@ -15,7 +15,7 @@ import xent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
 
 PAGE = mmap.PAGESIZE
-LENGTHS = [*range(1, 20), 31, 32, 33, 63, 64, 65, 127, 128, 129, 1000, 2047, 2048, 2049, 4097]
+LENGTHS = [*range(1, 20), 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1000, 2047, 2048, 2049, 4097]
 
 
 class Guarded:

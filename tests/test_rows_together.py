@@ -9,7 +9,7 @@ import pytest
 
 import xent
 
-CLASSES = [1, 2, 5, 6, 7, 18, 31, 32, 33, 100, 129, 700, 1023, 1024, 1025, 2100]
+CLASSES = [1, 2, 5, 6, 7, 18, 31, 32, 33, 100, 129, 256, 257, 700, 1023, 1024, 1025, 2100]
 DTYPES = [np.float32, np.float64]
 
 
@@ -60,7 +60,7 @@ def test_probability_rows(classes, dtype, tier):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", [2, 3, 8, 10, 31, 32, 33, 64, 100, 128])
+@pytest.mark.parametrize("classes", [2, 3, 8, 10, 31, 32, 33, 64, 100, 128, 250])
 @pytest.mark.parametrize("odd", [False, True])
 def test_target_rows_side_by_side(classes, dtype, odd, tier):
     """Near logits, so that few classes are worked on side by side; one-hot rows and zeros among the targets. Odd: in
@@ -312,7 +312,7 @@ def test_batches_after_one_that_is_not_ordinary(classes, dtype, tier):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", [2, 3, 4, 10, 32, 33, 100, 128])
+@pytest.mark.parametrize("classes", [2, 3, 4, 10, 32, 33, 100, 128, 250])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_rows_that_are_not_scaled_as_those_beside_them(classes, dtype, order, tier):
     """Results that vanish, whose products take more than one step, and rows with a NaN go by themselves; the rows
@@ -381,7 +381,7 @@ def sharp_rows(classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", [2, 3, 4, 10, 17, 33, 100, 128])
+@pytest.mark.parametrize("classes", [2, 3, 4, 10, 17, 33, 100, 128, 250])
 def test_sharp_rows_among_others(classes, dtype, tier):
     def call(z, y):
         return xent.cross_entropy_with_grad(z, y, reduction="none")

@@ -404,8 +404,8 @@ static void exercise_exp(uint64_t *hash) {
 }
 
 /* Around every lane and block count. */
-static const ptrdiff_t LENGTHS[] = {0,  1,  2,  3,   7,   8,   10,  15,  16,   17,   31,   32,   33,   48,  63,
-                                    64, 65, 66, 100, 127, 128, 129, 255, 2047, 2048, 2049, 2112, 4097, 6147};
+static const ptrdiff_t LENGTHS[] = {0,  1,  2,   3,   7,   8,   10,  15,  16,  17,   31,   32,   33,   48,   63,  64,
+                                    65, 66, 100, 127, 128, 129, 255, 256, 257, 2047, 2048, 2049, 2112, 4097, 6147};
 
 __attribute__((unused)) static uint64_t exercise(const variant *how) {
     uint64_t hash = 0xcbf29ce484222325u;
