@@ -85,7 +85,7 @@ def test_guard_pages_around_columns(tier, dtype, guarded, rows, at_end):
 @pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
 @pytest.mark.parametrize("rows", [1, 3, 17])
 def test_guard_pages(tier, dtype, guarded, rows, at_end):
-    for n in LENGTHS if rows == 1 else LENGTHS[:30:3]:
+    for n in LENGTHS if rows == 1 else [*LENGTHS[:30:3], 256]:
         rng = np.random.default_rng(n)
         z = rng.normal(0, (1, 100)[n % 2], (rows, n)).astype(dtype)
         arrays = [

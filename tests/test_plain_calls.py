@@ -96,6 +96,25 @@ def test_labels_of_any_width(integers, long_way):
     same(short, xent.cross_entropy(z, labels(z, 1, integers), axis=1))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_odd_numbers_and_many_of_them(dtype, long_way):
+    """Beyond LONG_WORK, from which the GIL is released; rows with what is not finite."""
+    z = logits((200, 100), dtype)
+    z[::7, 0] = np.nan
+    z[::11, -1] = np.inf
+    z[::13] = -np.inf
+
+    def results():
+        loss, grad = xent.cross_entropy_with_grad(z, labels(z, 0), axis=0)
+        return loss, grad, xent.softmax(z, 1), xent.log_softmax(z, 1), xent.softmax(z, 0), xent.cross_entropy(z[1:7], y)
+
+    y = labels(z[1:7], 1)
+    short = results()
+    assert all(x is not None for x in long_way())
+    for a, b in zip(short, results(), strict=True):
+        same(a, b)
+
+
 def views():
     z = logits((6, 4), np.float32)
     yield "strides", z[::2, ::-1], True
@@ -105,6 +124,9 @@ def views():
     yield "a subclass", z.view(np.recarray), False
     yield "integers", z.astype(np.int64), False
     yield "a list", z.tolist(), False
+    room = np.zeros(z.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(z.shape)
+    room[...] = z
+    yield "misaligned", room, True
 
 
 @pytest.mark.parametrize(("z", "plain"), [pytest.param(z, plain, id=name) for name, z, plain in views()])
@@ -156,6 +178,28 @@ def test_faults_have_one_text(call, long_way):
         call()
     assert str(short.value) == str(long.value)
     assert z.tobytes() == before
+
+
+def test_arguments_that_go_the_long_way(long_way):
+    z, y = logits((5, 3), np.float32), np.zeros((5, 4), np.int64)[:, 0]
+    deep, its = logits((4, 5, 3), np.float32), labels(logits((4, 5, 3), np.float32), 2)
+    backwards, misaligned = np.zeros(5, np.float32)[::-1], np.zeros(21, np.uint8)[1:].view(np.float32)
+
+    def results():
+        return (
+            xent.softmax(z, np.int64(1)),
+            xent.softmax(z, (0, 1)),
+            xent.logsumexp(z, (1,)),
+            xent.logsumexp(z, 1, out=backwards).copy(),
+            xent.logsumexp(z, 1, out=misaligned).copy(),
+            xent.cross_entropy(deep, np.asfortranarray(its)),
+            xent.cross_entropy(z, y, axis=np.int8(-1)),
+        )
+
+    short = results()
+    assert long_way() == [None] * len(short)
+    for a, b in zip(short, results(), strict=True):
+        same(a, b)
 
 
 def test_sizes_of_zero_and_no_axes(long_way):

@@ -105,29 +105,22 @@ static int NAME(label_factor)(NAME(sweeper) * w, int r, void *of) {
     return 1;
 }
 
-/* Rows of one class, all of one weight, and their gradient: 0, as its loss is, of the sign that label_core gives it. Whether
- * certain_rows can take them. */
-static int NAME(are_certain)(const xent_loss_args *a, REAL *grad) {
+/* Whether all rows are of one class, of one weight, and plain: their losses and gradients are 0 where logits are
+ * finite. */
+static int NAME(are_certain)(const xent_loss_args *a) {
     const xent_cross_entropy_problem *p = a->problem;
-    const ptrdiff_t none = 0;
-    const wide one = {1.0, 0.0}, nothing = {0.0, 0.0};
-    double weight, loss, lse, at_label;
-    wide multiplier;
-    NAME(labelled) k;
     if (a->layout->classes != 1 || a->logits->columns || !are_joined(a->layout, a->logits, 2) ||
         (a->grad && !are_joined(a->layout, a->grad, 2)) || p->z_loss != 0.0 || p->class_weight.data || p->has_ignore ||
         !weigh_alike(p))
         return 0;
-    NAME(row_weights)(a, &none, 1, &weight, &k);
-    const wide factor = {k.factor_hi[0], k.factor_lo[0]};
-    NAME(label_core)(one, nothing, 0.0, 0.0, 0.0, one, 1.0, 0.0, factor, &loss, &lse, &at_label, &multiplier);
-    *grad = NAME(rounded)(at_label);
-    return weight != 0.0 && a->grad_scale[0] != 0.0 && *grad == 0;
+    const double weight = entry(&p->sample_weight, 0, 1.0), factor = NAME(row_factor)(a, 0, weight).hi;
+    return weight != 0.0 && a->grad_scale[0] != 0.0 && factor - factor == 0.0; /* else a NaN */
 }
 
-/* Rows of one class from `first` on, up to one whose logit is not finite, or `last`; returns where. Nothing is to be added to
- * the sum of the losses. Taken as all others are, they stood 3.4 times above their neighbours in a sweep over classes. */
-static ptrdiff_t NAME(certain_rows)(const xent_loss_args *a, REAL grad, ptrdiff_t first, ptrdiff_t last) {
+/* Such rows from `first` on, up to one whose logit is not finite, or `last`; returns where. Nothing is to be added to
+ * the sum of the losses. Taken as all others are, they stood 3.4 times above their neighbours in a sweep over classes.
+ * */
+static ptrdiff_t NAME(certain_rows)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last) {
     for (ptrdiff_t n; first < last; first += n) {
         const REAL *x = (const REAL *)row_of(a->layout, a->logits, first);
         REAL *to = a->grad ? (REAL *)row_of(a->layout, a->grad, first) : NULL, *lse = a->lse_rows, *loss = a->loss_rows;
@@ -138,7 +131,7 @@ static ptrdiff_t NAME(certain_rows)(const xent_loss_args *a, REAL grad, ptrdiff_
         for (ptrdiff_t i = 0; i < n && lse; i++)
             lse[first + i] = NAME(rounded)((double)x[i] + 0.0); /* before x is gone */
         for (ptrdiff_t i = 0; i < n && loss; i++) loss[first + i] = 0;
-        for (ptrdiff_t i = 0; i < n && to; i++) to[i] = grad;
+        for (ptrdiff_t i = 0; i < n && to; i++) to[i] = 0;
     }
     return first;
 }
@@ -158,10 +151,9 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     const int at_once = NAME(rows_at_once)(&w), same = weigh_alike(p) && !p->class_weight.data && !p->has_ignore;
     double weight[XENT_ROWS], times = 0.0;
     int read = 0; /* rows of the batch before, whose weights are those of as many of this one */
-    REAL nothing = 0;
-    const int certain = NAME(are_certain)(a, &nothing);
+    const int certain = NAME(are_certain)(a);
     while (first < last) {
-        if (certain) first = NAME(certain_rows)(a, nothing, first, last);
+        if (certain) first = NAME(certain_rows)(a, first, last);
         first = NAME(next_rows)(a, &w, first, last, at_once, &c);
         if (!c.n) break;
         flow.y = known.labels = c.y;

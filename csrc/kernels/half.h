@@ -30,8 +30,8 @@ XENT_INLINE uint16_t to_bfloat16(float f) {
     return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : rounded);
 }
 
-/* Sixteen numbers of n, and again, the last ones overlapping those before, as often as makes all of them; none if there are not
- * so many. By twos, as a loop takes as long as its body. */
+/* Sixteen numbers of n, and again, the last ones overlapping those before, as often as makes all of them; none if
+ * there are not so many. By twos, as a loop takes as long as its body. */
 enum { XENT_SIXTEEN = 16 };
 #define XENT_SIXTEENS(STEP)                                             \
     for (; i + 2 * XENT_SIXTEEN <= n; i += 2 * XENT_SIXTEEN) {          \
@@ -43,8 +43,8 @@ enum { XENT_SIXTEEN = 16 };
         STEP(from + at, to + at);                                       \
     }
 
-/* Where the processor converts float16 itself (every one with AVX2 does), whatever its modes for subnormal numbers: compilers do
- * not come upon it in the functions above. Of a NaN is kept, as there, the sign. */
+/* Where the processor converts float16 itself (every one with AVX2 does), whatever its modes for subnormal numbers:
+ * compilers do not come upon it in the functions above. Of a NaN is kept, as there, the sign. */
 #ifdef __F16C__
 #define STEP(FROM, TO)                        \
     for (int l = 0; l < XENT_SIXTEEN; l += 8) \
@@ -78,8 +78,8 @@ XENT_INLINE ptrdiff_t most_to_float16(const float *restrict from, uint16_t *rest
 #define most_to_float16(from, to, n)   0
 #endif
 
-/* With AVX2 gcc takes masks to narrow what is narrow, and comparisons of integers to find a NaN: 25 instructions for sixteen
- * numbers, 18 so. */
+/* With AVX2 gcc takes masks to narrow what is narrow, and comparisons of integers to find a NaN: 25 instructions for
+ * sixteen numbers, 18 so. */
 #if defined(__AVX2__) && !defined(__AVX512F__)
 XENT_INLINE __m256i eight_to_bfloat16(__m256i u) {
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));

@@ -40,7 +40,7 @@ enum {
 #define XENT_NOINLINE static __attribute__((noinline, unused))
 
 /* One line, at a line's start, stored past the cache where the processor can: what nobody reads soon need not be fetched
- * first. Intrinsics, as in the conversions of float16 (half.h), and nowhere else; stream_end puts such stores in order before
+ * first. Intrinsics, as in the conversions of 16 bits (half.h), and nowhere else; stream_end puts such stores in order before
  * others. */
 #if defined(__SSE2__)
 #include <immintrin.h>

@@ -1,6 +1,6 @@
 /* Rows side by side, XENT_SIDE of them as columns: element r of every vector belongs to row r, and class c takes the part
  * of lane c % XENT_LANES, so that all is as row.h has it, bit for bit. What is done once a row is done for all rows of a
- * batch. So are taken rows of up to XENT_NARROW classes, turned for it, and the blocks of rows that are packed as columns
+ * batch. So are taken rows of up to XENT_NARROW classes, turned for it, if they are more than a few, and the blocks of rows that are packed as columns
  * (pack_columns.h). Included once per dtype, in row.h. */
 #include "transpose.h"
 
@@ -84,11 +84,11 @@ XENT_INLINE REAL NAME(first_exp)(REAL x, REAL rounder, int counts, REAL sigma, R
     return term;
 }
 
-/* The terms of XENT_SIDE rows added up; and, if `stored`, put in the place of their logits. Class by class, as they lie: with
- * the terms of a lane one behind the other, the lane in registers, 96 classes took 17 clocks for eight numbers where they
- * take 11.5 (AVX2), 40 classes 24. once: each lane gets one term at most, of float32, so that the high parts are of one
- * binade and can be added as integers, at once; a NaN stays one in the low parts. drops: what is far below (drops, in sweep.h)
- * is 0. All are constants. */
+/* The terms of XENT_SIDE rows added up; and, if `stored`, put in the place of their logits. Class by class, as they
+ * lie: with the terms of a lane one behind the other, the lane in registers, 96 classes took 17 clocks for eight
+ * numbers where they take 11.5 (AVX2), 40 classes 24. once: each lane gets one term at most, of float32, so that the
+ * high parts are of one binade and can be added as integers, at once; a NaN stays one in the low parts. drops: what is
+ * far below (drops, in sweep.h) is 0. All are constants. */
 XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
                                   const REAL *restrict rounder, const REAL *restrict floor, const side_ahead *from,
                                   double *restrict sum_hi, double *restrict sum_lo, const int stored, const int once,

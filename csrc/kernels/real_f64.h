@@ -19,8 +19,8 @@ XENT_INLINE wide exp_wide_f64(double x, double offset) {
     return exp_f64(x, offset);
 }
 
-/* hi + lo += e^x 2^offset, hi never smaller than a term (Dekker); the term as it is stored. One that does not count is 0 before
- * it is scaled: its low part would be subnormal, which takes a processor long. */
+/* hi + lo += e^x 2^offset, hi never smaller than a term (Dekker); the term as it is stored. One that does not count is
+ * 0 before it is scaled: its low part would be subnormal, which takes a processor long. */
 XENT_INLINE double add_exp_f64(double x, double rounder, int counts, double *hi, double *lo) {
     wide e = exp_or_none_f64(x, rounder, !counts);
     double sum = *hi + e.hi;

@@ -13,10 +13,11 @@ typedef struct {
     double max, scale;
     int far;
 } block_scale;
-/* Rows are taken several at a time, as many as stay in the first-level cache: XENT_SWEPT at most, or XENT_ROWS of up to
- * XENT_NARROW classes, which are worked on XENT_SIDE side by side, a row per vector element. (With AVX2, loss and gradient and
- * softmax of rows of 130 classes take 0.69 and 0.58 of the time of rows one by one, of 200 0.78 and 0.55, of 256 0.90 and 0.67,
- * of 300 0.90 and 0.82, of 384 1.02 and 0.97; float64 0.64, 0.88, 1.05. With AVX-512 100 were faster so, 128 the same.) */
+/* Rows are taken several at a time, as many as stay in the first-level cache: XENT_SWEPT at most, or XENT_ROWS of up
+ * to XENT_NARROW classes, which are worked on XENT_SIDE side by side, a row per vector element. (With AVX2, loss and
+ * gradient and softmax of rows of 130 classes take 0.69 and 0.58 of the time of rows one by one, of 200 0.78 and 0.55,
+ * of 256 0.90 and 0.67, of 300 0.90 and 0.82, of 384 1.02 and 0.97; float64 0.64, 0.88, 1.05. With AVX-512 100 were
+ * faster so, 128 the same.) */
 enum {
     XENT_BLOCKS_ON_STACK = 64,
     XENT_SWEPT = 16,
@@ -28,14 +29,14 @@ enum {
 #else
     XENT_NARROW = 256,
 #endif
-    XENT_FEW_SHARP = 8,       /* of XENT_SIDE rows at most: their rests are found one by one (narrow.h) */
-    XENT_SIDE_BY_SIDE = 4096, /* so many of their logits at once, or those of XENT_SIDE rows */
+    XENT_FEW_SHARP = 8,        /* of XENT_SIDE rows at most: their rests are found one by one (narrow.h) */
+    XENT_NARROW_LOGITS = 4096, /* so many of their logits at once, or those of XENT_SIDE rows */
     XENT_COLUMN_BLOCKS = XENT_COLUMN_CLASSES / XENT_BLOCK,
     XENT_LONG_BLOCKS = 64,     /* of a row that flows (long_flow.h), */
     XENT_LONG_MEMORY = 5 << 19 /* for whose terms the threads of a call have so many bytes */
 };
-/* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; 40,000 x 168 is no
- * faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one; those that may_stream allows.
+/* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; with AVX-512 40,000 x 168
+ * is no faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one; those that may_stream allows.
  * Checks of the C code set both so low that theirs do, but for what it keeps in the cache. */
 #ifndef XENT_STREAM_BYTES
 #define XENT_STREAM_BYTES (1 << 24)
@@ -150,7 +151,7 @@ typedef struct NAME(sweeper) {
     ptrdiff_t column_stride, side_step; /* so far from class to class, and from XENT_SIDE rows to the next; */
     int columns_stored;                 /* and are their terms, not their logits, */
     int keeps_logits;                   /* as they are to be of rows that were turned, or come by blocks */
-    int alone;                          /* so many rows are not worth being turned: most_alone, or 1 */
+    int alone;                          /* so many rows are not worth being turned: most_alone */
     int holds, sent;                    /* results of blocks are not to be sent yet; or were (long_columns.h) */
     block_scale column_blocks[XENT_COLUMN_BLOCKS][XENT_SIDE]; /* what those of each block are relative to */
     row_batch batch;                                          /* the rows of the last sum_rows */
@@ -289,8 +290,8 @@ XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *s
 XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
     const ptrdiff_t classes = w->layout->classes;
     const int narrow = classes <= XENT_NARROW, most = narrow ? XENT_ROWS : XENT_SWEPT;
-    if (w->x->columns) return classes <= XENT_SIDE_BY_SIDE / XENT_ROWS ? XENT_ROWS : XENT_SIDE;
-    const ptrdiff_t together = classes ? XENT_SIDE_BY_SIDE / classes / XENT_SIDE * XENT_SIDE : 0;
+    if (w->x->columns) return classes <= XENT_NARROW_LOGITS / XENT_ROWS ? XENT_ROWS : XENT_SIDE;
+    const ptrdiff_t together = classes ? XENT_NARROW_LOGITS / classes / XENT_SIDE * XENT_SIDE : 0;
     const ptrdiff_t n = !classes         ? most
                         : narrow         ? (together ? together : XENT_SIDE)
                         : NAME(flows)(w) ? most
@@ -389,8 +390,9 @@ static inline void NAME(ask_for_results)(NAME(sweeper) * w, const xent_view *to)
     w->out_asked = lines_of_rows(row_step(w->layout, to), bytes, classes);
 }
 
-/* Up to so many rows of few classes are taken one by one: side by side, XENT_SIDE of them take their time. With AVX2, in us by a
- * call: 8 x 200 2.6 against 5.4, 8 x 100 2.2 and 3.5, 4 x 32 1.6 and 2.1, 4 x 10 1.6 and 1.7; 10 x 32 the same. */
+/* Up to so many rows of few classes are taken one by one: side by side, XENT_SIDE of them take their time. With AVX2,
+ * in us by a call: 8 x 200 2.6 against 5.4, 8 x 100 2.2 and 3.5, 4 x 32 1.6 and 2.1, 4 x 10 1.6 and 1.7; 10 x 32 the
+ * same. */
 XENT_INLINE int NAME(most_alone)(ptrdiff_t classes) {
     const ptrdiff_t most = 4 + classes / 6;
     return most < XENT_SWEPT ? (int)most : XENT_SWEPT;

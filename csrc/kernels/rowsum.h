@@ -151,8 +151,8 @@ XENT_NOINLINE wide NAME(lanes_sum_apart)(const NAME(lanes) * lanes, double sigma
     return NAME(lanes_sum)(lanes, sigma);
 }
 
-/* A term of a row that is counted in a rest that is small: one below the largest that was not dropped. A NaN stays. (By its
- * bits: of a choice between numbers gcc makes masks for each double that comes of them.) */
+/* A term of a row that is counted in a rest that is small: one below the largest that was not dropped. A NaN stays.
+ * (By its bits: of a choice between numbers gcc makes masks for each double that comes of them.) */
 XENT_INLINE REAL NAME(rest_term)(REAL term, REAL largest) {
     NAME(bits) bits;
     memcpy(&bits, &term, sizeof bits);
@@ -161,8 +161,8 @@ XENT_INLINE REAL NAME(rest_term)(REAL term, REAL largest) {
     return term;
 }
 
-/* The rest of a block that is small beside its largest term: the terms below it, as they are stored, added anew. stored, a
- * constant: they are at v; else the logits are. */
+/* The rest of a block that is small beside its largest term: the terms below it, as they are stored, added anew.
+ * stored, a constant: they are at v; else the logits are. */
 XENT_INLINE wide NAME(rest_of)(const REAL *v, ptrdiff_t n, const NAME(reduction) * by, const int stored) {
     double hi[XENT_LANES];
     REAL lo[XENT_LANES], none = 0, lost = 0;

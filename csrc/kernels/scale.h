@@ -72,7 +72,8 @@ XENT_INLINE REAL NAME(largest_term)(const block_scale *block) {
     return NAME(add_exp)(block->far ? 0 : (REAL)block->max, NAME(rounder)(-block->scale), 1, &hi, &lo);
 }
 
-/* Where in e[0..n) it is; -1 where it is not. Many are looked at at once: what is found in vectors takes long to be made one. */
+/* Where in e[0..n) it is; -1 where it is not. Many are looked at at once: what is found in vectors takes long to be
+ * made one. */
 XENT_INLINE int NAME(is_among)(const REAL *e, const int n, REAL largest) {
     NAME(bits) found = 0; /* as wide as what is compared */
     for (int l = 0; l < n; l++) found |= -(NAME(bits))(e[l] == largest);

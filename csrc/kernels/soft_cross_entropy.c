@@ -351,14 +351,16 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
         int only[XENT_ROWS], spread[XENT_ROWS];
         first = NAME(next_soft)(a, &w, first, last, at_once, &rows);
         if (!rows.n) continue;
-        if (by_side) NAME(side_numbers)(a, rows.row, rows.y, rows.n, &side);
-        const int others = NAME(tell_apart)(a, &t, &side, by_side, &rows, only, spread);
+        const int all_sides = by_side && rows.n > w.alone;
+        if (all_sides) NAME(side_numbers)(a, rows.row, rows.y, rows.n, &side);
+        const int others = NAME(tell_apart)(a, &t, &side, all_sides, &rows, only, spread);
         if (others == rows.n)
-            NAME(spread_rows)(a, &w, &t, &side, by_side, &rows);
+            NAME(spread_rows)(a, &w, &t, &side, all_sides, &rows);
         else {
+            const int sides = by_side && others > w.alone;
             take_rows(&rows, spread, others, &some);
-            if (others && by_side) NAME(side_numbers)(a, some.row, some.y, others, &side);
-            if (others) NAME(spread_rows)(a, &w, &t, &side, by_side, &some), give_losses(&some, spread, &rows);
+            if (sides) NAME(side_numbers)(a, some.row, some.y, others, &side);
+            if (others) NAME(spread_rows)(a, &w, &t, &side, sides, &some), give_losses(&some, spread, &rows);
             take_rows(&rows, only, rows.n - others, &some);
             NAME(only_rows)(a, &w, &some);
             give_losses(&some, only, &rows);

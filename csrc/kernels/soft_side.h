@@ -2,10 +2,12 @@
  * class c of row r, as in the columns of narrow.h. What is done once a row is done for all of them, and all has the bits of
  * soft_row. Of use for float32 alone: float64 has two parts of each number. Included in soft_cross_entropy.c. */
 
+enum { NAME(SIDE_TARGETS) = sizeof(REAL) == 4 ? XENT_NARROW * XENT_SIDE : XENT_SIDE };
+
 /* A thread's own. Targets are in q as they were given, of the logits' type; or in t. */
 typedef struct {
-    _Alignas(64) REAL q[XENT_NARROW * XENT_SIDE];
-    double t[XENT_NARROW * XENT_SIDE];
+    _Alignas(64) REAL q[NAME(SIDE_TARGETS)];
+    double t[NAME(SIDE_TARGETS)];
     REAL most[XENT_SIDE]; /* of q */
     int as_given;
     double sum[XENT_SIDE]; /* of what was given */

@@ -15,8 +15,9 @@ XENT_INLINE REAL NAME(sigma)(double guard) {
  * 0.44 ns per logit where rows begin with half a line, 0.49 elsewhere; taken so, 0.45 everywhere.) */
 enum { NAME(PER_LINE) = XENT_LINE / (int)sizeof(REAL), NAME(PER_HALF) = NAME(PER_LINE) / 2 };
 
-/* Whether a logit below `floor`, which counts as floor, leaves 0 for a term instead of what is taken for 0 later: of float64 that
- * has a subnormal low part, and a row with many of them, as masks of -inf have, took 1.6 times as long. */
+/* Whether a logit below `floor`, which counts as floor, leaves 0 for a term instead of what is taken for 0 later: of
+ * float64 that has a subnormal low part, and a row with many of them, as masks of -inf have, took 1.6 times as long.
+ * */
 XENT_INLINE int NAME(drops)(REAL x, REAL floor) {
     return sizeof(REAL) == 8 && x < floor;
 }

@@ -122,8 +122,8 @@ static void NAME(weighted_row)(const xent_reduce_args *a, NAME(sweeper) * w, ptr
     NAME(put_weighted)(a, w, row, odd, max, top, rest, v);
 }
 
-/* XENT_SIDE rows of few classes side by side, as in narrow.h: element c XENT_SIDE + r belongs to class c of row r. (130 classes
- * take the time of rows one by one, 200 1.15 times that.) */
+/* XENT_SIDE rows of few classes side by side, as in narrow.h: element c XENT_SIDE + r belongs to class c of row r.
+ * (130 classes take the time of rows one by one, 200 1.15 times that.) */
 enum { NAME(FEW_WEIGHTED) = 128 };
 typedef struct {
     double z[NAME(FEW_WEIGHTED) * XENT_SIDE], b[NAME(FEW_WEIGHTED) * XENT_SIDE];

@@ -29,9 +29,12 @@ cdef bint is_bfloat16(cnp.ndarray a):
     cdef int num = cnp.PyArray_TYPE(a)
     if num < NPY_USERDEF:
         return False
-    if num != bfloat16_num and a.dtype.name == "bfloat16":
-        bfloat16_num = num
-    return num == bfloat16_num
+    if num == bfloat16_num:
+        return True
+    if a.dtype.name != "bfloat16":
+        return False
+    bfloat16_num = num
+    return True
 
 
 cdef xent_type type_of(cnp.ndarray a) except *:

@@ -8,7 +8,7 @@ cdef enum:
 
 
 cdef bint is_floating(object a):
-    """Whether `a` is an array of logits of any dtype in native order, and not of a subclass."""
+    """Whether `a` is an array of floats that the kernels take as logits, in native order, and not of a subclass."""
     if not cnp.PyArray_CheckExact(a) or cnp.PyArray_ISBYTESWAPPED(<cnp.ndarray> a):
         return False
     cdef int num = cnp.PyArray_TYPE(<cnp.ndarray> a)

@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 check_kernels() {
     # Lines suffice to find a fault; where variables are would take gcc a quarter of the time.
     build_c "${CC:-gcc}" "$work/kernels" "$here/check_kernels.c" -O1 -g -fno-var-tracking -D XENT_STREAM_BYTES=8192 \
-        -D XENT_KEPT=257 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
+        -D 'XENT_KEPT=(XENT_NARROW+1)' -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
     ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=${LEAKS:-1} "$work/kernels"
 }
 
