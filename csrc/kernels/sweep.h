@@ -16,8 +16,7 @@ XENT_INLINE REAL NAME(sigma)(double guard) {
 enum { NAME(PER_LINE) = XENT_LINE / (int)sizeof(REAL), NAME(PER_HALF) = NAME(PER_LINE) / 2 };
 
 /* Whether a logit below `floor`, which counts as floor, leaves 0 for a term instead of what is taken for 0 later: of
- * float64 that has a subnormal low part, and a row with many of them, as masks of -inf have, took 1.6 times as long.
- * */
+ * float64 that has a subnormal low part, and rows with many of them, as masks of -inf have, took 1.6 times as long. */
 XENT_INLINE int NAME(drops)(REAL x, REAL floor) {
     return sizeof(REAL) == 8 && x < floor;
 }
