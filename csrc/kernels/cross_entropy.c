@@ -105,21 +105,18 @@ static int NAME(label_factor)(NAME(sweeper) * w, int r, void *of) {
     return 1;
 }
 
-/* Whether all rows are of one class, of one weight, and plain: their losses and gradients are 0 where logits are
- * finite. */
+/* Whether rows that weigh alike are of one class, and plain: losses and gradients are 0 where logits are finite. */
 static int NAME(are_certain)(const xent_loss_args *a) {
     const xent_cross_entropy_problem *p = a->problem;
     if (a->layout->classes != 1 || a->logits->columns || !are_joined(a->layout, a->logits, 2) ||
-        (a->grad && !are_joined(a->layout, a->grad, 2)) || p->z_loss != 0.0 || p->class_weight.data || p->has_ignore ||
-        !weigh_alike(p))
+        (a->grad && !are_joined(a->layout, a->grad, 2)) || p->z_loss != 0.0)
         return 0;
     const double weight = entry(&p->sample_weight, 0, 1.0), factor = NAME(row_factor)(a, 0, weight).hi;
     return weight != 0.0 && a->grad_scale[0] != 0.0 && factor - factor == 0.0; /* else a NaN */
 }
 
 /* Such rows from `first` on, up to one whose logit is not finite, or `last`; returns where. Nothing is to be added to
- * the sum of the losses. Taken as all others are, they stood 3.4 times above their neighbours in a sweep over classes.
- * */
+ * the sum of the losses. Taken as all others, they stood 3.4 times above their neighbours in a sweep over classes. */
 static ptrdiff_t NAME(certain_rows)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last) {
     for (ptrdiff_t n; first < last; first += n) {
         const REAL *x = (const REAL *)row_of(a->layout, a->logits, first);
@@ -151,7 +148,7 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     const int at_once = NAME(rows_at_once)(&w), same = weigh_alike(p) && !p->class_weight.data && !p->has_ignore;
     double weight[XENT_ROWS], times = 0.0;
     int read = 0; /* rows of the batch before, whose weights are those of as many of this one */
-    const int certain = NAME(are_certain)(a);
+    const int certain = same && NAME(are_certain)(a);
     while (first < last) {
         if (certain) first = NAME(certain_rows)(a, first, last);
         first = NAME(next_rows)(a, &w, first, last, at_once, &c);

@@ -30,49 +30,39 @@ XENT_INLINE uint16_t to_bfloat16(float f) {
     return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : rounded);
 }
 
-/* Sixteen numbers of n, and again, the last ones overlapping those before, as often as makes all of them; none if
- * there are not so many. By twos, as a loop takes as long as its body. */
+/* Most numbers of a line by sixteens, the last ones overlapping those before: how many are done; none of less than sixteen, or
+ * where SIXTEEN found a NaN. By twos, as a loop takes as long as its body. */
 enum { XENT_SIXTEEN = 16 };
-#define XENT_SIXTEENS(STEP)                                             \
-    for (; i + 2 * XENT_SIXTEEN <= n; i += 2 * XENT_SIXTEEN) {          \
-        STEP(from + i, to + i);                                         \
-        STEP(from + i + XENT_SIXTEEN, to + i + XENT_SIXTEEN);           \
-    }                                                                   \
-    for (ptrdiff_t at; i < n && n >= XENT_SIXTEEN; i += XENT_SIXTEEN) { \
-        at = i + XENT_SIXTEEN <= n ? i : n - XENT_SIXTEEN;              \
-        STEP(from + at, to + at);                                       \
+#define XENT_MOST(NAME_, FROM, TO, SIXTEEN)                                                \
+    XENT_INLINE ptrdiff_t NAME_(const FROM *restrict from, TO *restrict to, ptrdiff_t n) { \
+        __m256 nan = _mm256_setzero_ps();                                                  \
+        ptrdiff_t i = 0;                                                                   \
+        for (; i + 2 * XENT_SIXTEEN <= n; i += 2 * XENT_SIXTEEN)                           \
+            for (ptrdiff_t at = i; at < i + 2 * XENT_SIXTEEN; at += XENT_SIXTEEN)          \
+                nan = _mm256_or_ps(nan, SIXTEEN(from + at, to + at));                      \
+        for (; i < n && n >= XENT_SIXTEEN; i += XENT_SIXTEEN) {                            \
+            const ptrdiff_t at = i + XENT_SIXTEEN <= n ? i : n - XENT_SIXTEEN;             \
+            nan = _mm256_or_ps(nan, SIXTEEN(from + at, to + at));                          \
+        }                                                                                  \
+        return _mm256_movemask_ps(nan) ? 0 : i;                                            \
     }
 
 /* Where the processor converts float16 itself (every one with AVX2 does), whatever its modes for subnormal numbers:
- * compilers do not come upon it in the functions above. Of a NaN is kept, as there, the sign. */
+ * compilers do not come upon it in the functions above. */
 #ifdef __F16C__
-#define STEP(FROM, TO)                        \
-    for (int l = 0; l < XENT_SIXTEEN; l += 8) \
-    _mm256_storeu_ps((TO) + l, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)((FROM) + l))))
-XENT_INLINE ptrdiff_t most_from_float16(const uint16_t *restrict from, float *restrict to, ptrdiff_t n) {
-    ptrdiff_t i = 0;
-    XENT_SIXTEENS(STEP)
-    return i;
+XENT_INLINE __m256 sixteen_from_float16(const uint16_t *from, float *to) {
+    for (int l = 0; l < XENT_SIXTEEN; l += 8)
+        _mm256_storeu_ps(to + l, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(from + l))));
+    return _mm256_setzero_ps();
 }
-#undef STEP
-
-/* And whether there was a NaN. */
 XENT_INLINE __m256 sixteen_to_float16(const float *from, uint16_t *to) {
     const __m256 a = _mm256_loadu_ps(from), b = _mm256_loadu_ps(from + 8);
     _mm_storeu_si128((__m128i *)(void *)to, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     _mm_storeu_si128((__m128i *)(void *)(to + 8), _mm256_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     return _mm256_cmp_ps(a, b, _CMP_UNORD_Q);
 }
-#define STEP(FROM, TO) nan = _mm256_or_ps(nan, sixteen_to_float16(FROM, TO))
-XENT_INLINE ptrdiff_t most_to_float16(const float *restrict from, uint16_t *restrict to, ptrdiff_t n) {
-    __m256 nan = _mm256_setzero_ps();
-    ptrdiff_t i = 0;
-    XENT_SIXTEENS(STEP)
-    const ptrdiff_t repaired = _mm256_movemask_ps(nan) ? n : 0;
-    for (ptrdiff_t j = 0; j < repaired; j++) to[j] = (to[j] & 0x7fff) > 0x7c00 ? (to[j] & 0x8000) | 0x7e00 : to[j];
-    return i;
-}
-#undef STEP
+XENT_MOST(most_from_float16, uint16_t, float, sixteen_from_float16)
+XENT_MOST(most_to_float16, float, uint16_t, sixteen_to_float16)
 #else
 #define most_from_float16(from, to, n) 0
 #define most_to_float16(from, to, n)   0
@@ -92,19 +82,11 @@ XENT_INLINE __m256 sixteen_to_bfloat16(const float *from, uint16_t *to) {
     _mm256_storeu_si256((__m256i *)(void *)to, _mm256_permute4x64_epi64(both, 0xd8)); /* its quarters: 0 2 1 3 */
     return _mm256_cmp_ps(a, b, _CMP_UNORD_Q);
 }
-#define STEP(FROM, TO) nan = _mm256_or_ps(nan, sixteen_to_bfloat16(FROM, TO))
-/* 0, all are to be done, where there is a NaN. */
-XENT_INLINE ptrdiff_t most_to_bfloat16(const float *restrict from, uint16_t *restrict to, ptrdiff_t n) {
-    __m256 nan = _mm256_setzero_ps();
-    ptrdiff_t i = 0;
-    XENT_SIXTEENS(STEP)
-    return _mm256_movemask_ps(nan) ? 0 : i;
-}
-#undef STEP
+XENT_MOST(most_to_bfloat16, float, uint16_t, sixteen_to_bfloat16)
 #else
 #define most_to_bfloat16(from, to, n) 0
 #endif
-#undef XENT_SIXTEENS
+#undef XENT_MOST
 
 #define XENT_HALVES(LINE, FROM, TO, EXPRESSION, DONE)                                  \
     XENT_NOINLINE void LINE(const FROM *restrict from, TO *restrict to, ptrdiff_t n) { \

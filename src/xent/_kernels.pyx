@@ -103,12 +103,15 @@ cpdef int relation(cnp.ndarray out, cnp.ndarray other) except -1:
     return <int> xent_relate(&out_shape, &a, &other_shape, &b)
 
 
-def is_clear(cnp.ndarray out, cnp.ndarray logits, cnp.ndarray targets):
-    """Whether `out` is writable, apart from or the same as `logits`, and apart from `targets`."""
-    cdef int first = relation(out, logits)
-    if targets is None:
-        return False
-    return (first == <int> XENT_APART or first == <int> XENT_SAME) and relation(out, targets) == <int> XENT_APART
+cdef bint can_hold(cnp.ndarray out, cnp.ndarray x) except -1:
+    """Whether `out` is writable, and apart from or the same as `x`."""
+    cdef int to_x = relation(out, x)
+    return to_x == <int> XENT_APART or to_x == <int> XENT_SAME
+
+
+cpdef bint is_clear(cnp.ndarray out, cnp.ndarray logits, cnp.ndarray targets) except -1:
+    """Whether `out` can hold results of `logits`, and is apart from `targets`."""
+    return targets is not None and can_hold(out, logits) and relation(out, targets) == <int> XENT_APART
 
 
 cdef object fault_of(xent_status status, const xent_fault *fault):

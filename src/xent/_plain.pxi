@@ -66,7 +66,7 @@ def plain_cross_entropy(object logits, object targets, object axis, object grad,
     if not is_floating(logits):
         return None
     cdef cnp.ndarray z = logits, g = None
-    cdef int ndim = cnp.PyArray_NDIM(z), at = place_of(axis, ndim), relation_to_z
+    cdef int ndim = cnp.PyArray_NDIM(z), at = place_of(axis, ndim)
     cdef cnp.npy_intp batch[MOST_AXES]
     if at < 0 or ndim > MOST_AXES or cnp.PyArray_DIM(z, at) == 0:
         return None
@@ -78,10 +78,7 @@ def plain_cross_entropy(object logits, object targets, object axis, object grad,
         if not fits(grad, z, ndim, cnp.PyArray_DIMS(z)):
             return None
         g = grad
-        relation_to_z = relation(g, z)
-        if relation_to_z != <int> XENT_APART and relation_to_z != <int> XENT_SAME:
-            return None
-        if relation(g, <cnp.ndarray> targets) != <int> XENT_APART:
+        if not is_clear(g, z, <cnp.ndarray> targets):
             return None
     cdef xent_cross_entropy_problem p
     cdef xent_cross_entropy_result r
@@ -133,15 +130,14 @@ def plain_softmax(object a, object axis, object out, bint logarithm):
     if not is_floating(a):
         return None
     cdef cnp.ndarray x = a, result = None
-    cdef int ndim = cnp.PyArray_NDIM(x), at = place_of(axis, ndim), relation_to_x
+    cdef int ndim = cnp.PyArray_NDIM(x), at = place_of(axis, ndim)
     if ndim < 1 or ndim > MOST_AXES or (at < 0 and axis is not None) or cnp.PyArray_SIZE(x) == 0:
         return None
     if out is None:
         result = cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
     elif fits(out, x, ndim, cnp.PyArray_DIMS(x)):
         result = out
-        relation_to_x = relation(result, x)
-        if relation_to_x != <int> XENT_APART and relation_to_x != <int> XENT_SAME:
+        if not can_hold(result, x):
             return None
     else:
         return None
