@@ -94,6 +94,39 @@ def test_softmax(tier, dtype, rows, classes):
     assert out.tobytes() == xent.softmax(z, axis=1, out=z).tobytes()
 
 
+def mixed_rows(rows, classes, dtype):
+    """Rows whose results vanish in part or not, one beside the other: plain ones, wide spreads, masks here and there
+    and of whole blocks, results around the smallest normal number; labels among what vanishes; factors of any size."""
+    rng = np.random.default_rng(rows)
+    z = rng.normal(size=(rows, classes)) * rng.choice([1, 3, 10, 30], (rows, 1))
+    kind, half = rng.integers(0, 8, rows), classes // 2
+    for masked, value in ((1, -np.inf), (2, -1e4)):
+        z[(kind == masked)[:, None] & (rng.random(z.shape) < 0.3)] = value
+    z[kind == 3, :half], z[kind == 4, half:] = -np.inf, -1e4
+    z[kind == 5] = np.linspace(np.log(float(np.finfo(dtype).tiny)) - 4, 2, classes)
+    z[kind == 6] -= 300
+    factor = rng.choice([1, -1, 1e-3, -1e-30, 1e-44, 1e30, 1e-80, 0], rows)
+    return z.astype(dtype), rng.integers(0, classes, rows), np.where(rng.random(rows) < 0.7, 1.0, factor)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "classes"),
+    [case for case in CASES if case[2] in (999, 1000, 4096, 4111, 33000, 262144, 70001)],
+)
+def test_rows_whose_results_vanish_flow_with_the_others(tier, dtype, rows, classes):
+    z, y, factor = mixed_rows(rows, classes, dtype)
+    out = np.full_like(z, 7)
+    xent.cross_entropy_grad(z, y, factor, reduction="none", out=out)
+    in_place = z.copy()
+    xent.cross_entropy_grad(in_place, y, factor, reduction="none", out=in_place)
+    assert out.tobytes() == in_place.tobytes()
+    xent.softmax(z, axis=1, out=out)
+    for row in range(0, rows, max(rows // 50, 1)):
+        assert out[row].tobytes() == xent.softmax(z[row]).tobytes()
+    assert out.tobytes() == xent.softmax(z, axis=1, out=z).tobytes()
+    assert not np.any((out != 0) & (out < np.finfo(dtype).tiny))
+
+
 @pytest.mark.parametrize(("classes", "step"), SPACED)
 def test_rows_with_room_between(tier, classes, step):
     """`step` numbers from one to the next: what is between, often in a line with both, is not theirs."""

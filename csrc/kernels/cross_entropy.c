@@ -88,7 +88,7 @@ typedef struct {
     NAME(labelled) * k;
     double zeta;
 } NAME(label_flow);
-static int NAME(label_factor)(NAME(sweeper) * w, int r, void *of) {
+static void NAME(label_factor)(NAME(sweeper) * w, int r, void *of) {
     const NAME(label_flow) *f = of;
     NAME(labelled) *k = f->k;
     const rowsum s = sum_of(&w->batch, r);
@@ -96,13 +96,11 @@ static int NAME(label_factor)(NAME(sweeper) * w, int r, void *of) {
     const double log_s = f->zeta == 0.0 ? 0.0 : log1p_wide(NAME(div)(s.rest, s.top));
     const wide factor = {k->factor_hi[r], k->factor_lo[r]};
     double loss, lse;
-    wide multiplier;
-    if (!(z > s.max - w->room.depth)) return 0; /* label_rows has what that takes */
+    wide multiplier, term = {0.0, 0.0};
+    if (z > s.max - w->room.depth) term = NAME(exp_wide)((REAL)z, -s.scale); /* else label_rows, too, takes it for 0 */
     NAME(label_core)
-    (s.top, s.rest, log_s, s.max, z, NAME(exp_wide)((REAL)z, -s.scale), k->mass[r], f->zeta, factor, &loss, &lse,
-     &k->grad[r], &multiplier);
+    (s.top, s.rest, log_s, s.max, z, term, k->mass[r], f->zeta, factor, &loss, &lse, &k->grad[r], &multiplier);
     w->factor_hi[r] = multiplier.hi, w->factor_lo[r] = multiplier.lo;
-    return 1;
 }
 
 /* Whether rows that weigh alike are of one class, and plain: losses and gradients are 0 where logits are finite. */

@@ -16,12 +16,13 @@ XENT_INLINE ptrdiff_t NAME(flow_ahead)(ptrdiff_t size) {
 }
 
 /* The line of a row that waits which begins with its element `start`; what is of other rows in it is any number. */
-XENT_INLINE void NAME(line_from)(const NAME(waiting_row) * k, ptrdiff_t start, REAL *restrict line) {
+XENT_INLINE void NAME(line_from)(const NAME(waiting_row) * k, ptrdiff_t start, const int flushes, REAL *restrict line) {
     const REAL *restrict terms = k->terms + start;
-    const REAL hi = k->hi, lo = k->lo, likely_is = k->likely_is, label_is = k->label_is;
+    const REAL likely_is = k->likely_is, label_is = k->label_is;
     const int likely = (int)(k->likely - start), label = (int)(k->label - start);
+    const NAME(factor) by = k->by;
     for (int l = 0; l < NAME(PER_LINE); l++) {
-        const REAL p = NAME(scaled_term)(terms[l], hi, lo), q = l == likely ? likely_is : p;
+        const REAL p = NAME(result_of)(terms[l], &by, flushes), q = l == likely ? likely_is : p;
         line[l] = l == label ? label_is : q;
     }
 }
@@ -43,8 +44,8 @@ static inline void NAME(put_edge)(NAME(edge) * edge) {
 /* What is left to do of a row that waits: the elements but those from k->first to `done`, and those of them that are known by
  * themselves. Where no run of rows begins or ends, nothing is stored but whole lines, past the cache: a line that two rows
  * share waits for the second, as to store into it would be to wait until it is fetched; and a line with a known element goes
- * once more. */
-static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t done) {
+ * once more. flushes, a constant: k->flushes. */
+XENT_INLINE void NAME(put_lines)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t done, const int flushes) {
     enum { PER_LINE = NAME(PER_LINE) };
     const ptrdiff_t n = k->n, first = k->first, swept = done, before = PER_LINE - first;
     NAME(edge) *edge = &w->edge;
@@ -54,7 +55,7 @@ static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrd
         REAL *at = k->to - before;
         const int joins = edge->n == before && edge->at == at;
         const ptrdiff_t end = first < n ? PER_LINE : before + n; /* of these elements in their first line */
-        NAME(line_from)(k, -before, line);
+        NAME(line_from)(k, -before, flushes, line);
         if (joins) NAME(join)(line, edge->line, (REAL)before);
         if (joins && end < PER_LINE) {
             memcpy(edge->line, line, sizeof line), edge->n = end;
@@ -66,12 +67,22 @@ static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrd
             for (ptrdiff_t l = before; l < end; l++) at[l] = line[l];
     }
     if (edge->n) NAME(put_edge)(edge);
-    for (; done + PER_LINE <= n; done += PER_LINE) NAME(line_from)(k, done, line), stream_line(k->to + done, line);
-    if (done < n) NAME(line_from)(k, done, edge->line), edge->at = k->to + done, edge->n = n - done;
+    for (; done + PER_LINE <= n; done += PER_LINE)
+        NAME(line_from)(k, done, flushes, line), stream_line(k->to + done, line);
+    if (done < n) NAME(line_from)(k, done, flushes, edge->line), edge->at = k->to + done, edge->n = n - done;
     for (int known = 0; known < 2; known++) {
         const ptrdiff_t at = known ? k->label : k->likely, start = first + (at - first) / PER_LINE * PER_LINE;
-        if (at >= first && at < swept) NAME(line_from)(k, start, line), stream_line(k->to + start, line);
+        if (at >= first && at < swept) NAME(line_from)(k, start, flushes, line), stream_line(k->to + start, line);
     }
+}
+XENT_NOINLINE void NAME(put_plain)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t done) {
+    NAME(put_lines)(w, k, done, 0);
+}
+XENT_NOINLINE void NAME(put_flushing)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t done) {
+    NAME(put_lines)(w, k, done, 1);
+}
+static inline void NAME(put_rest)(NAME(sweeper) * w, NAME(waiting_row) * k, ptrdiff_t done) {
+    (k->flushes ? NAME(put_flushing) : NAME(put_plain))(w, k, done);
 }
 
 /* Rows that wait, in their order, scaled now. */
@@ -86,34 +97,37 @@ static inline void NAME(put_waiting)(NAME(sweeper) * w) {
 /* The second sweep over n logits, and the scaling of as many that wait. */
 static inline void NAME(flow_sweep)(NAME(sweeper) * w, const look_ahead *look, const REAL *x, ptrdiff_t n, REAL *e,
                                     const NAME(reduction) * by, NAME(lanes) * lanes, NAME(waiting_row) * k) {
-    if (!k->waits || by->clamp) {
-        if (k->waits) NAME(put_rest)(w, k, k->first);
+    if (!k->waits) {
         NAME(block_sweep)(x, n, e, w->room, by, lanes, look);
         return;
     }
     const ptrdiff_t first = k->first, lines = (n - first) / XENT_LANES * XENT_LANES, room = NAME(scaling_room)(n);
-    const NAME(scaling) earlier = {k->terms + first, k->to + first, k->hi, k->lo, lines < room ? lines : room};
-    NAME(sweep_and_stream)(x, e, n, by->rounder, NAME(sigma)(w->room.guard), by->floor, lanes, look, &earlier);
+    const NAME(scaling) earlier = {k->terms + first, k->to + first, lines < room ? lines : room, &k->by};
+    (by->clamp || k->flushes ? NAME(sweep_and_stream_clamped) : NAME(sweep_and_stream))(
+        x, e, n, by->rounder, NAME(sigma)(w->room.guard), by->floor, lanes, look, &earlier);
     NAME(put_rest)(w, k, first + earlier.n);
 }
 
-/* Row r, its sum known and its terms in e, is to wait; or, where its factor needs more than its sum, or is 0, or a result
- * might vanish, its terms go where the row belongs, for scale_rows. */
+/* Row r, its sum known and its terms in e, is to wait; or, where it is far, or its factor 0 or out of range, its terms go where
+ * the row belongs, for scale_rows. */
 static inline void NAME(let_flow)(NAME(sweeper) * w, int r, const rowsum *sum, const REAL *e) {
     const NAME(flow) *f = &w->flow;
     const ptrdiff_t classes = w->layout->classes;
     NAME(waiting_row) *k = &w->waiting[w->turn++ % 2];
     if (sum->kind != ROW_FINITE) return;
-    if (sum->far || !f->factor(w, r, f->of) || !NAME(is_safe)(sum->min, sum->scale, w->factor_hi[r])) {
+    wide d = {0.0, 0.0};
+    if (!sum->far) f->factor(w, r, f->of), d = (wide){w->factor_hi[r], w->factor_lo[r]};
+    k->flushes = !NAME(is_safe)(sum->min, sum->scale, d.hi);
+    if (!k->flushes)
+        k->by = NAME(plain_factor)(d);
+    else if (!NAME(flushing_factor)(d, 0, &k->by)) { /* as of 0 */
         memcpy(w->out_rows[r], e, (size_t)classes * sizeof(REAL));
         return;
     }
     const block_scale block = {sum->max, sum->scale, 0};
-    const wide d = {w->factor_hi[r], w->factor_lo[r]};
     k->waits = w->flowed[r] = 1, k->n = classes;
     k->terms = e, k->to = (REAL *)w->out_rows[r];
     k->first = (ptrdiff_t)(-(uintptr_t)k->to % XENT_LINE / sizeof(REAL));
-    NAME(split)(d, &k->hi, &k->lo);
     k->likely = NAME(is_likely)(sum) ? NAME(place_of_largest)(e, classes, &block) : -1;
     k->likely_is = NAME(scaled_top)(sum, d);
     k->label = f->known ? (ptrdiff_t)f->known->labels[r] : -1;

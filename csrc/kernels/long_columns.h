@@ -94,7 +94,8 @@ static void NAME(long_columns_scale)(NAME(sweeper) * w, int rows, const known_re
         }
         REAL *v = NAME(block_columns)(w, i);
         const int classes = NAME(classes_in)(w, i);
-        NAME(scale_side)(v, w->column_stride, classes, &(NAME(side_scale)){hi, lo, largest, likely});
+        NAME(scale_side)
+        (v, w->column_stride, classes, &(NAME(side_scale)){.hi = hi, .lo = lo, .largest = largest, .likely = likely});
         for (int r = 0; r < rows && known; r++) {
             const int64_t c = known->labels[r] - (int64_t)i * XENT_BLOCK;
             if (c >= 0 && c < classes) v[c * w->column_stride + r] = NAME(rounded)(known->label_is[r]);

@@ -48,8 +48,8 @@ XENT_INLINE NAME(waiting_row) NAME(waiting_block)(const NAME(sweeper) * w, ptrdi
     const ptrdiff_t start = b * XENT_BLOCK, left = w->layout->classes - start;
     NAME(waiting_row) block = {.waits = k->waits && b >= k->done, .n = left < XENT_BLOCK ? left : XENT_BLOCK};
     if (!block.waits) return block;
-    block.terms = NAME(slot_of)(w, k->slot, b) + k->shift, block.to = k->to + start, block.hi = k->hi[b],
-    block.lo = k->lo[b];
+    block.terms = NAME(slot_of)(w, k->slot, b) + k->shift, block.to = k->to + start;
+    block.by = k->by[b], block.flushes = k->flushes;
     block.first = (ptrdiff_t)(-(uintptr_t)block.to % XENT_LINE / sizeof(REAL));
     block.likely = k->likely - start, block.likely_is = k->likely_is;
     block.label = k->label - start, block.label_is = k->label_is;
@@ -86,8 +86,24 @@ static inline void NAME(flow_block)(NAME(sweeper) * w, ptrdiff_t b, const REAL *
     w->waiting_blocks.done = b + 1;
 }
 
-/* The row of the last sum_rows, its factor known, is to wait; or, where it is far, its factor 0 or a result might vanish, its
- * terms go where the row belongs, for row_scale. */
+/* The factor of block b of the row of the last sum_rows, which is to be scaled by d; 0: it needs more than one. What has no
+ * logit above -inf, or vanishes as a whole, is 0 by any. */
+XENT_INLINE int NAME(factor_of_block)(NAME(sweeper) * w, ptrdiff_t b, const rowsum *sum, wide d) {
+    NAME(waiting_blocks) *k = &w->waiting_blocks;
+    const block_scale *block = &w->blocks[b];
+    const double by = block->scale - sum->scale;
+    const wide there = by == 0.0 ? d : wide_scale(d, by);
+    if (NAME(is_safe)(sum->min, block->scale, there.hi)) {
+        k->by[b] = NAME(plain_factor)(there);
+        return 1;
+    }
+    k->flushes = 1, k->by[b] = (NAME(factor)){0};
+    return block->max == -INFINITY || exponent_of(fabs(d.hi)) + 2.0 + by <= MIN_EXPONENT - w->room.guard ||
+           NAME(flushing_factor)(d, (int)by, &k->by[b]);
+}
+
+/* The row of the last sum_rows, its factor known, is to wait; or, where it is far, or a factor is out of range, its terms go
+ * where the row belongs, for row_scale. */
 static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results *known) {
     const rowsum its = sum_of(&w->batch, 0), *sum = &its;
     const ptrdiff_t classes = w->layout->classes;
@@ -96,23 +112,18 @@ static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results 
     NAME(put_blocks)(w);
     if (sum->kind != ROW_FINITE) return;
     const wide d = {w->factor_hi[0], w->factor_lo[0]};
-    int safe = !sum->far;
-    k->likely = -1;
-    for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
-        const block_scale *block = &w->blocks[b];
-        const wide there = block->scale == sum->scale ? d : wide_scale(d, block->scale - sum->scale);
-        safe = safe && NAME(is_safe)(sum->min, block->scale, there.hi);
-        NAME(split)(there, &k->hi[b], &k->lo[b]);
-    }
+    int flows = !sum->far;
+    k->likely = -1, k->flushes = 0;
+    for (ptrdiff_t b = 0; b * XENT_BLOCK < classes && flows; b++) flows = NAME(factor_of_block)(w, b, sum, d);
     for (ptrdiff_t start = 0, b = 0; start < classes; start += XENT_BLOCK, b++) {
         const ptrdiff_t n = classes - start < XENT_BLOCK ? classes - start : XENT_BLOCK;
         const REAL *e = NAME(long_terms_of)(w, b, x);
-        if (!safe)
+        if (!flows)
             memcpy((REAL *)w->out_rows[0] + start, e, (size_t)n * sizeof(REAL));
         else if (NAME(is_likely)(sum) && w->blocks[b].max == sum->max)
             k->likely = start + NAME(place_of_largest)(e, n, &w->blocks[b]);
     }
-    if (!safe) return;
+    if (!flows) return;
     k->waits = w->flowed[0] = 1, k->done = 0;
     k->slot = w->long_slot, k->shift = NAME(long_terms_of)(w, 0, x) - NAME(slot_of)(w, k->slot, 0);
     k->to = (REAL *)w->out_rows[0];

@@ -35,6 +35,8 @@ enum {
     XENT_LONG_BLOCKS = 64,     /* of a row that flows (long_flow.h), */
     XENT_LONG_MEMORY = 5 << 19 /* for whose terms the threads of a call have so many bytes */
 };
+/* What is done with terms on their way from columns to rows. */
+enum { UNSCALED, SCALED, SCALED_FLUSHING /* where results may vanish */ };
 /* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; with AVX-512 40,000 x 168
  * is no faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one; those that may_stream allows.
  * Checks of the C code set both so low that theirs do, but for what it keeps in the cache. */
@@ -105,30 +107,32 @@ XENT_INLINE void put_new_rest(row_batch *b, int r, double hi, double lo) {
 struct NAME(sweeper);
 
 /* What a kernel tells before rows are summed, so that each can be scaled as soon as its sum is known (flow.h): `factor`
- * sets factor_hi, factor_lo and label_is of row r, whose sum is in the batch; 0 where it needs more than that. */
+ * sets factor_hi, factor_lo and label_is of row r, whose sum, which is finite and not far, is in the batch. */
 typedef struct {
-    int (*factor)(struct NAME(sweeper) * w, int r, void *of); /* NULL: no row can be */
+    void (*factor)(struct NAME(sweeper) * w, int r, void *of); /* NULL: no row can be */
     void *of;
     const known_results *known; /* NULL: nothing */
 } NAME(flow);
 
 /* A row, or a block of one, of n elements whose terms wait to be scaled: to[i] = terms[i] (hi + lo), but for two elements
  * that are known by themselves: the one at `likely`, then the one at `label` (-1: there is none). The first whole line
- * begins at to[first], which is behind them where n < first. */
+ * begins at to[first], which is behind them where n < first. flushes: some may vanish. */
 typedef struct {
-    int waits;
+    int waits, flushes;
     ptrdiff_t n;
     const REAL *terms;
-    REAL *to, hi, lo;
+    REAL *to;
+    NAME(factor) by;
     ptrdiff_t first, likely, label;
     REAL likely_is, label_is;
 } NAME(waiting_row);
 
 /* The same of a row of several blocks, those from `done` on (long_flow.h). */
 typedef struct {
-    int waits;
+    int waits, flushes;
     ptrdiff_t done, slot, shift; /* where its terms are */
-    REAL *to, hi[XENT_LONG_BLOCKS], lo[XENT_LONG_BLOCKS];
+    REAL *to;
+    NAME(factor) by[XENT_LONG_BLOCKS];
     ptrdiff_t likely, label;
     REAL likely_is, label_is;
 } NAME(waiting_blocks);

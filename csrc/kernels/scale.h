@@ -6,28 +6,19 @@ XENT_INLINE REAL NAME(rounded)(double v) {
     return (REAL)zero_if(fabs(v) < REAL_MIN, v);
 }
 
-/* e <- e d 2^k, rounded once: d in two parts of the dtype. The product is formed 2^shift too large, so that what falls
- * below the smallest normal number is seen and made 0 before any subnormal could arise. */
-XENT_INLINE void NAME(scale_terms)(REAL *restrict e, ptrdiff_t n, REAL d_hi, REAL d_lo, REAL least, REAL down,
-                                   REAL down2, int mode) {
+/* e <- e times a factor, rounded once. */
+XENT_INLINE void NAME(scale_terms)(REAL *restrict e, ptrdiff_t n, const NAME(factor) * its, const int flushes) {
+    const NAME(factor) by = *its;
     /* Whole lines after a first few: a store across two lines costs twice. */
     const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)e % XENT_LINE / sizeof(REAL)), head = before < n ? before : n;
     for (ptrdiff_t i = 0, end = head; i < n; end = n)
-        for (; i < end; i++) {
-            REAL v = NAME(scaled_term)(e[i], d_hi, d_lo);
-            if (mode > 0) v = v < least ? (REAL)0 : v * down;
-            if (mode > 1) v *= down2;
-            e[i] = v;
-        }
+        for (; i < end; i++) e[i] = NAME(result_of)(e[i], &by, flushes);
 }
-XENT_NOINLINE void NAME(scale_plain)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo) {
-    NAME(scale_terms)(e, n, d_hi, d_lo, 0, 0, 0, 0);
+XENT_NOINLINE void NAME(scale_plain)(REAL *e, ptrdiff_t n, const NAME(factor) * by) {
+    NAME(scale_terms)(e, n, by, 0);
 }
-XENT_NOINLINE void NAME(scale_flushing)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo, REAL least, REAL down) {
-    NAME(scale_terms)(e, n, d_hi, d_lo, least, down, 0, 1);
-}
-XENT_NOINLINE void NAME(scale_twice)(REAL *e, ptrdiff_t n, REAL d_hi, REAL d_lo, REAL least, REAL down, REAL down2) {
-    NAME(scale_terms)(e, n, d_hi, d_lo, least, down, down2, 2);
+XENT_NOINLINE void NAME(scale_flushing)(REAL *e, ptrdiff_t n, const NAME(factor) * by) {
+    NAME(scale_terms)(e, n, by, 1);
 }
 
 /* d in two parts of the dtype; the low one without the bits that could make a product with it subnormal. */
@@ -97,15 +88,59 @@ XENT_INLINE REAL NAME(least_product)(double shift) {
     return (REAL)power_of_two((int)(up_to > MIN_EXPONENT + 1.0 ? up_to : MIN_EXPONENT + 1.0));
 }
 
+/* The least term, of those up to 2^TOP, whose product with hi + lo > 0, as it is rounded, is no less than a power of two. It is
+ * at most two units from the quotient: half a unit by which that was rounded, one by lo, half of one by the product. */
+XENT_INLINE REAL NAME(least_term)(REAL hi, REAL lo, REAL product) {
+    const REAL top = (REAL)power_of_two(NAME(TOP)), quotient = product / hi, about = quotient < top ? quotient : top;
+    NAME(bits) bits, below = 0;
+    REAL term;
+    memcpy(&bits, &about, sizeof bits);
+    for (int i = -2; i <= 2; i++) {
+        const NAME(bits) there = bits + i;
+        memcpy(&term, &there, sizeof term);
+        below += NAME(scaled_term)(term, hi, lo) < product;
+    }
+    bits += below - 2;
+    memcpy(&term, &bits, sizeof term);
+    return term;
+}
+
+/* The factor d of terms that cannot vanish; */
+XENT_INLINE NAME(factor) NAME(plain_factor)(wide d) {
+    NAME(factor) plain = {.down = 1, .down2 = 1, .zero = (REAL)-0.0};
+    NAME(split)(d, &plain.hi, &plain.lo);
+    return plain;
+}
+
+/* f 2^k where they may, 1/4 <= |f| < 1/2, 2 MIN_EXPONENT <= k; */
+XENT_INLINE NAME(factor) NAME(lowered_factor)(wide f, int k) {
+    enum { MOST = 2 - 2 * MIN_EXPONENT }; /* then all are infinite */
+    const double sign = f.hi < 0.0 ? -1.0 : 1.0;
+    const int up_to = k < MOST ? k : MOST, half = up_to / 2;
+    NAME(factor) by = {.down = (REAL)(sign * power_of_two(half)), .down2 = (REAL)power_of_two(up_to - half)};
+    NAME(split)((wide){fabs(f.hi), sign * f.lo}, &by.hi, &by.lo);
+    by.least = NAME(least_term)(by.hi, by.lo, NAME(least_product)(-(double)k));
+    return by;
+}
+
+/* and d 2^by; 0: it is out of range. */
+XENT_INLINE int NAME(flushing_factor)(wide d, int by, NAME(factor) * to) {
+    const int lowest = sizeof(REAL) == 4 ? 2 * MIN_EXPONENT : -1000; /* below, all vanishes, or 2^-k is no double */
+    const int own = exponent_of(fabs(d.hi)) + 2, k = own + by,
+              fits = (own >= lowest) & (own < 100) & (k >= lowest) & (k < 100);
+    const double up = power_of_two(fits ? -own : 0);
+    *to = NAME(lowered_factor)((wide){d.hi * up, d.lo * up}, fits ? k : 0);
+    return fits;
+}
+
 /* Scale the n terms at e, stored relative to `block`, of a finite row by d: e^x / sum * g for d = g / total. */
 static inline void NAME(block_scale)(const NAME(sweeper) * w, const rowsum *sum, const block_scale *block, REAL *e,
                                      ptrdiff_t n, wide d) {
-    REAL hi, lo;
     const ptrdiff_t likely = NAME(is_likely)(sum) && block->max == sum->max ? NAME(place_of_largest)(e, n, block) : -1;
     const wide there = block->scale == sum->scale ? d : wide_scale(d, block->scale - sum->scale);
     if (!sum->far && NAME(is_safe)(sum->min, block->scale, there.hi)) {
-        NAME(split)(there, &hi, &lo);
-        NAME(scale_plain)(e, n, hi, lo);
+        const NAME(factor) by = NAME(plain_factor)(there);
+        NAME(scale_plain)(e, n, &by);
     } else {
         /* d 2^(block scale - row scale) = f 2^k with 1/4 <= |f| < 1/2 */
         wide f = d;
@@ -120,20 +155,12 @@ static inline void NAME(block_scale)(const NAME(sweeper) * w, const rowsum *sum,
         }
         const double magnitude = fabs(f.hi);
         const int exponent = magnitude > 0.0 ? exponent_of(magnitude) + 2 : 0;
-        f = wide_scale(f, -exponent), k += exponent;
-        const double shift = -k, top = NAME(TOP);
-        const REAL sign = f.hi < 0.0 ? (REAL)-1 : (REAL)1;
-        if (f.hi < 0.0) f.hi = -f.hi, f.lo = -f.lo;
-        const REAL bound = NAME(least_product)(shift);
-        NAME(split)(f, &hi, &lo);
-        if (!(magnitude > 0.0) || MIN_EXPONENT + shift > top)
+        k += exponent;
+        if (!(magnitude > 0.0) || k < 2.0 * MIN_EXPONENT)
             memset(e, 0, (size_t)n * sizeof(REAL));
-        else if (shift <= top)
-            NAME(scale_flushing)(e, n, hi, lo, bound, sign * (REAL)scale_by(1.0, -shift));
         else {
-            const double half = floor(shift / 2.0);
-            NAME(scale_twice)
-            (e, n, hi, lo, bound, sign * (REAL)scale_by(1.0, -half), (REAL)scale_by(1.0, half - shift));
+            const NAME(factor) by = NAME(lowered_factor)(wide_scale(f, -exponent), (int)k);
+            NAME(scale_flushing)(e, n, &by);
         }
     }
     if (likely >= 0) e[likely] = NAME(scaled_top)(sum, d);
@@ -173,48 +200,58 @@ static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) 
             memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
 }
 
-/* The terms of XENT_SIDE rows scaled by their factors; the largest of each becomes `likely`. */
-XENT_NOINLINE void NAME(scale_side)(REAL *restrict v, ptrdiff_t stride, ptrdiff_t classes,
-                                    const NAME(side_scale) * by) {
+/* The terms of XENT_SIDE rows scaled by their factors; the largest of each becomes `likely`. flushes, a constant: results may
+ * vanish. */
+XENT_INLINE void NAME(scale_columns)(REAL *restrict v, ptrdiff_t stride, ptrdiff_t classes, const NAME(side_scale) * by,
+                                     const int flushes) {
     const REAL *restrict hi = by->hi, *restrict lo = by->lo, *restrict largest = by->largest,
-                         *restrict likely = by->likely;
+                         *restrict likely = by->likely, *restrict least = by->least, *restrict down = by->down,
+                         *restrict down2 = by->down2;
     for (ptrdiff_t c = 0; c < classes; c++, v += stride)
         for (int r = 0; r < XENT_SIDE; r++) {
-            const REAL p = NAME(scaled_term)(v[r], hi[r], lo[r]);
-            v[r] = v[r] == largest[r] ? likely[r] : p;
+            NAME(factor) its = {.hi = hi[r], .lo = lo[r]};
+            if (flushes) its.least = least[r], its.down = down[r], its.down2 = down2[r];
+            const REAL result = NAME(result_of)(v[r], &its, flushes);
+            v[r] = v[r] == largest[r] ? likely[r] : result;
         }
+}
+XENT_NOINLINE void NAME(scale_side)(REAL *v, ptrdiff_t stride, ptrdiff_t classes, const NAME(side_scale) * by) {
+    NAME(scale_columns)(v, stride, classes, by, 0);
+}
+XENT_NOINLINE void NAME(scale_side_flushing)(REAL *v, ptrdiff_t stride, ptrdiff_t classes,
+                                             const NAME(side_scale) * by) {
+    NAME(scale_columns)(v, stride, classes, by, 1);
 }
 
 /* The same on their way to rows: stored and loaded once less. With extremes found on the way to columns, loss and gradient of
  * 65536 x 32 take 0.90 of the time (AVX2). */
-XENT_NOINLINE void NAME(scale_to_rows)(REAL *columns, ptrdiff_t n, const NAME(side_scale) * by, REAL *const *rows,
-                                       int count) {
+XENT_INLINE void NAME(columns_scaled_to_rows)(REAL *columns, ptrdiff_t n, const NAME(side_scale) * by,
+                                              REAL *const *rows, int count, const int flushes) {
+    ptrdiff_t last = n;
 #ifdef XENT_SHUFFLES
-    if (n >= NAME(SQUARE) && count == XENT_SIDE) {
-        const ptrdiff_t last = NAME(last_classes)(n);
-        NAME(squares_to_rows)(columns, n, rows, XENT_SIDE, by, 1);
+    const int squares = n >= NAME(SQUARE) && count == XENT_SIDE;
+    if (squares) {
+        NAME(squares_to_rows)(columns, n, rows, XENT_SIDE, by, flushes ? SCALED_FLUSHING : SCALED);
         if (n % NAME(SQUARE) == 0) return;
-        NAME(scale_side)(columns + (n - last) * XENT_SIDE, XENT_SIDE, last, by);
+        last = NAME(last_classes)(n);
+    }
+#endif
+    (flushes ? NAME(scale_side_flushing) : NAME(scale_side))(columns + (n - last) * XENT_SIDE, XENT_SIDE, last, by);
+#ifdef XENT_SHUFFLES
+    if (squares) {
         NAME(last_to_rows)(columns, n, rows, XENT_SIDE);
         return;
     }
 #endif
-    NAME(scale_side)(columns, XENT_SIDE, n, by);
     NAME(columns_to_rows)(columns, n, rows, count);
 }
-
-/* The same where results may vanish, as scale_twice does it: which has the bits of scale_flushing where that suffices. */
-XENT_NOINLINE void NAME(scale_side_flushing)(REAL *restrict v, ptrdiff_t stride, ptrdiff_t classes,
-                                             const NAME(side_scale) * by, const REAL *restrict least,
-                                             const REAL *restrict down, const REAL *restrict down2) {
-    const REAL *restrict hi = by->hi, *restrict lo = by->lo, *restrict largest = by->largest,
-                         *restrict likely = by->likely;
-    for (ptrdiff_t c = 0; c < classes; c++, v += stride)
-        for (int r = 0; r < XENT_SIDE; r++) {
-            const REAL p = NAME(scaled_term)(v[r], hi[r], lo[r]),
-                       result = p < least[r] ? (REAL)0 : p * down[r] * down2[r];
-            v[r] = v[r] == largest[r] ? likely[r] : result;
-        }
+XENT_NOINLINE void NAME(scale_to_rows)(REAL *columns, ptrdiff_t n, const NAME(side_scale) * by, REAL *const *rows,
+                                       int count) {
+    NAME(columns_scaled_to_rows)(columns, n, by, rows, count, 0);
+}
+XENT_NOINLINE void NAME(scale_to_rows_flushing)(REAL *columns, ptrdiff_t n, const NAME(side_scale) * by,
+                                                REAL *const *rows, int count) {
+    NAME(columns_scaled_to_rows)(columns, n, by, rows, count, 1);
 }
 
 /* By what rows side by side are scaled; and, where some row is not plain, which are odd: they need more than that. */
@@ -239,17 +276,11 @@ static inline void NAME(scale_odd_row)(NAME(sweeper) * w, int r) {
 /* The factors of n rows, the first `rows` of which count, and some are not plain: the bits are those of block_scale. The terms
  * of odd rows stay as they are. */
 XENT_NOINLINE void NAME(flushing_factors)(const NAME(sweeper) * w, int n, int rows, NAME(side_factors) * by) {
-    const int lowest = sizeof(REAL) == 4 ? 2 * MIN_EXPONENT : -1000; /* below, all vanishes, or 2^-k is no double */
     for (int r = 0; r < n; r++) {
-        const wide d = {w->factor_hi[r], w->factor_lo[r]};
-        const double size = fabs(d.hi), sign = d.hi < 0.0 ? -1.0 : 1.0;
-        const int exponent = exponent_of(size) + 2, fits = (exponent >= lowest) & (exponent < 100);
-        const int k = fits ? exponent : 0;
-        const double up = power_of_two(-k);
-        NAME(split)((wide){size * up, sign * d.lo * up}, &by->hi[r], &by->lo[r]);
-        by->least[r] = NAME(least_product)((double)-k);
-        by->down[r] = (REAL)(sign * power_of_two(k / 2)), by->down2[r] = (REAL)power_of_two(k - k / 2);
-        by->odd[r] = !fits;
+        NAME(factor) its;
+        by->odd[r] = !NAME(flushing_factor)((wide){w->factor_hi[r], w->factor_lo[r]}, 0, &its);
+        by->hi[r] = its.hi, by->lo[r] = its.lo, by->least[r] = its.least;
+        by->down[r] = its.down, by->down2[r] = its.down2;
     }
     for (int r = 0; r < rows; r++) {
         by->odd[r] |= w->batch.kind[r] != ROW_FINITE;
@@ -291,17 +322,16 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
         REAL *v = NAME(columns_of)(w, i);
-        const NAME(side_scale) scale = {by.hi + at, by.lo + at, by.largest + at, by.likely + at};
-        if (plain && to) {
-            NAME(scale_to_rows)(v, classes, &scale, to + at, left);
+        const NAME(side_scale) scale = {by.hi + at,    by.lo + at,   by.largest + at, by.likely + at,
+                                        by.least + at, by.down + at, by.down2 + at};
+        int odd = 0;
+        for (int r = at; r < at + left && !plain; r++) odd |= by.odd[r];
+        if (to && !odd) {
+            (plain ? NAME(scale_to_rows) : NAME(scale_to_rows_flushing))(v, classes, &scale, to + at, left);
             continue;
         }
-        if (plain)
-            NAME(scale_side)(v, w->column_stride, classes, &scale);
-        else
-            NAME(scale_side_flushing)
-        (v, w->column_stride, classes, &scale, by.least + at, by.down + at, by.down2 + at);
-        for (int r = at; r < at + left && !plain; r++)
+        (plain ? NAME(scale_side) : NAME(scale_side_flushing))(v, w->column_stride, classes, &scale);
+        for (int r = at; r < at + left && odd; r++)
             if (by.odd[r]) NAME(scale_odd_row)(w, r);
         if (to) NAME(columns_to_rows)(v, classes, to + at, left);
     }

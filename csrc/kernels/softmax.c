@@ -29,13 +29,12 @@ void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t las
 }
 
 /* Row r of the last sum_rows is to be divided by its sum. */
-static int NAME(softmax_factor)(NAME(sweeper) * w, int r, void *of) {
+static void NAME(softmax_factor)(NAME(sweeper) * w, int r, void *of) {
     const row_batch *b = &w->batch;
     const wide total = NAME(add)((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]});
     const wide unit = NAME(div)((wide){1.0, 0.0}, total);
     (void)of;
     w->factor_hi[r] = unit.hi, w->factor_lo[r] = unit.lo;
-    return 1;
 }
 
 void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {

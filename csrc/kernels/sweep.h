@@ -94,13 +94,22 @@ XENT_INLINE int NAME(asks_further)(int mode) {
 #endif
 }
 
+/* By what terms are scaled: hi + lo. Where results may vanish products are formed too large, then made smaller by two powers of
+ * two; a term below `least`, whose result would be no normal number, is 0 before that, as its product with lo would be
+ * subnormal, which takes a processor long. Of a factor that needs none of this, least is 0, and both powers are 1. What is 0 is
+ * +0 where `zero` is, and what the product made it where that is -0. */
+typedef struct {
+    REAL hi, lo, least, down, down2, zero;
+} NAME(factor);
+
 /* The terms of an earlier row, which a sweep scales on its way: to[i] = terms[i] (hi + lo), stored past the cache. `to`
  * is the start of a line, n a whole number of XENT_LANES, no more than the sweep takes so. Or, at `terms`, n lines of any
  * results, which it stores as they are: LINES_AT_ONCE or a multiple. */
 typedef struct {
     const REAL *terms;
-    REAL *to, hi, lo;
+    REAL *to;
     ptrdiff_t n;
+    const NAME(factor) * by;
 } NAME(scaling);
 
 /* Of float32 such a sweep takes its groups from where half a line begins: hi[l] is then that of lane l + before, and a fold
@@ -115,6 +124,11 @@ XENT_INLINE ptrdiff_t NAME(scaling_room)(ptrdiff_t n) {
 
 XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
     return REAL_FMA(term, hi, term * lo);
+}
+/* flushes, a constant: whether results may vanish. */
+XENT_INLINE REAL NAME(result_of)(REAL term, const NAME(factor) * by, const int flushes) {
+    const REAL counted = flushes && term < by->least ? (REAL)0 : term, p = NAME(scaled_term)(counted, by->hi, by->lo);
+    return flushes ? REAL_FMA(p * by->down, by->down2, by->zero) : p;
 }
 
 /* XENT_LANES classes from i on, in the body of sweep, whose arrays compilers then keep in registers. What the next sweep
@@ -145,12 +159,13 @@ XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
 /* The terms of a row's edges, as many as make a line: of the `left` elements at `tail`, and at the end those of the elements
  * from `first` on at `head`. What is not of the row counts as 0. */
 XENT_INLINE void NAME(edge_terms)(const REAL *tail, REAL left, const REAL *head, REAL first, REAL rounder, REAL floor,
-                                  REAL *restrict term) {
+                                  const int clamp, REAL *restrict term) {
     REAL hi = 0, lo = 0;
     for (int l = 0; l < NAME(PER_LINE); l++) {
         const int behind = (REAL)l < left, ahead = (REAL)l >= first; /* of integers gcc makes loops, number by number */
         REAL v = behind ? tail[l] : floor;
         v = ahead ? head[l] : v;
+        if (clamp) v = v < floor ? floor : v;
         term[l] = NAME(add_exp)(v, rounder, behind | ahead, &hi, &lo);
     }
 }
@@ -171,10 +186,11 @@ XENT_INLINE void NAME(put_tail)(const REAL *term, REAL left, REAL *hi, REAL *lo,
 }
 
 /* One block, into lanes. mode, clamp and scale are constants at every call; clamped, what is below floor counts as
- * floor; WITH_SCALING, `scaled_n` terms of an earlier row are scaled, scaling_room(n) at most; WITH_LINES, it counts lines. */
+ * floor; WITH_SCALING, `scaled_n` terms of an earlier row are scaled by d, scaling_room(n) at most, and, clamped, may vanish;
+ * WITH_LINES, it counts lines. */
 XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t n, REAL rounder, REAL sigma,
                              REAL floor, int mode, int clamp, NAME(lanes) *restrict out, int scale,
-                             const REAL *restrict terms, REAL *restrict to, REAL d_hi, REAL d_lo, ptrdiff_t scaled_n,
+                             const REAL *restrict terms, REAL *restrict to, NAME(factor) d, ptrdiff_t scaled_n,
                              look_ahead look) {
     const char *ahead = look.at;
     const REAL *from = mode >= SUM_IN_PLACE ? e : x;
@@ -190,11 +206,11 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
         const REAL *head = (const REAL *)((uintptr_t)(x + before) - XENT_LINE), first = (REAL)(PER_LINE - before);
         x += before, e += before, n -= before, behind = (REAL)(n - aligned);
         const REAL *tail = x + aligned;
-        NAME(edge_terms)(tail, behind, head, edges == 1 ? first : PER_LINE, rounder, floor, edge[0]);
+        NAME(edge_terms)(tail, behind, head, edges == 1 ? first : PER_LINE, rounder, floor, clamp, edge[0]);
         if (edges > 1) NAME(edge_terms)
-        (tail + PER_LINE, behind - PER_LINE, head, edges == 2 ? first : PER_LINE, rounder, floor, edge[1]);
+        (tail + PER_LINE, behind - PER_LINE, head, edges == 2 ? first : PER_LINE, rounder, floor, clamp, edge[1]);
         if (edges > 2)
-            NAME(edge_terms)(tail + 2 * PER_LINE, behind - 2 * PER_LINE, head, first, rounder, floor, edge[2]);
+            NAME(edge_terms)(tail + 2 * PER_LINE, behind - 2 * PER_LINE, head, first, rounder, floor, clamp, edge[2]);
         for (int l = 0; l < PER_LINE; l++) {
             const int lane = XENT_LANES - PER_LINE + l;
             NAME(add_term)((REAL)l >= first ? edge[edges - 1][l] : 0, &hi[lane], &lo[lane]);
@@ -223,14 +239,14 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
             const REAL *its = terms + i;
             for (REAL *line = lines; i < end; i += XENT_LANES, line += XENT_LANES, its += XENT_LANES) {
                 SWEEP_GROUP(0)
-                for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(scaled_term)(its[l], d_hi, d_lo);
+                for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(result_of)(its[l], &d, clamp);
             }
             for (int l = 0; l < MANY; l += XENT_LINE / (int)sizeof(REAL)) stream_line(to + end - MANY + l, lines + l);
         }
         for (; i < scaled_n; i += XENT_LANES) {
             SWEEP_GROUP(0)
             REAL line[XENT_LANES];
-            for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(scaled_term)(terms[i + l], d_hi, d_lo);
+            for (int l = 0; l < XENT_LANES; l++) line[l] = NAME(result_of)(terms[i + l], &d, clamp);
             for (int l = 0; l < XENT_LANES; l += XENT_LINE / (int)sizeof(REAL)) stream_line(to + i + l, line + l);
         }
     }
@@ -275,7 +291,7 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
                                    NAME(lanes) * out, const look_ahead *look, const NAME(scaling) * s) {         \
         NAME(sweep)                                                                                              \
         (x, e, n, rounder, sigma, floor, MODE, CLAMP, out, SCALE, SCALE ? s->terms : NULL, SCALE ? s->to : NULL, \
-         SCALE ? s->hi : 0, SCALE ? s->lo : 0, SCALE ? s->n : 0, *look);                                         \
+         SCALE == WITH_SCALING ? *s->by : (NAME(factor)){0}, SCALE ? s->n : 0, *look);                           \
     }
 SWEEP(sweep_sum, SUM_ONLY, 0, 0)
 SWEEP(sweep_sum_clamped, SUM_ONLY, 1, 0)
@@ -283,6 +299,7 @@ SWEEP(sweep_packed, SUM_PACKED, 0, 0)
 SWEEP(sweep_store, SUM_STORE, 0, 0)
 SWEEP(sweep_store_clamped, SUM_STORE, 1, 0)
 SWEEP(sweep_and_stream, SUM_KEEP, 0, WITH_SCALING)
+SWEEP(sweep_and_stream_clamped, SUM_KEEP, 1, WITH_SCALING)
 SWEEP(sweep_in_place, SUM_IN_PLACE, 0, 0)
 SWEEP(sweep_in_place_clamped, SUM_IN_PLACE, 1, 0)
 SWEEP(sweep_packed_in_place, SUM_PACKED_IN_PLACE, 0, 0)

@@ -137,42 +137,51 @@ XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, R
     NAME(narrow_extremes)(columns, XENT_SIDE, n, most, least);
 }
 
-/* By what the terms of rows side by side are scaled: to hi term + lo term, the largest to what is likely. */
+/* By what the terms of rows side by side are scaled: a factor for each, the largest term to what is likely. */
 typedef struct {
-    const REAL *hi, *lo, *largest, *likely;
+    const REAL *hi, *lo, *largest, *likely, *least, *down, *down2;
 } NAME(side_scale);
 
 #ifdef XENT_SHUFFLES
 typedef struct {
-    NAME(turned) hi, lo, largest, likely;
+    NAME(turned) hi, lo, largest, likely, least, down, down2;
 } NAME(turned_scale);
-XENT_INLINE void NAME(scale_turned)(NAME(turned) * v, const NAME(turned_scale) * by) {
+XENT_INLINE void NAME(scale_turned)(NAME(turned) * v, const NAME(turned_scale) * by, const int flushes) {
     REAL term[NAME(AT_ONCE)], p[NAME(AT_ONCE)], hi[NAME(AT_ONCE)], lo[NAME(AT_ONCE)], largest[NAME(AT_ONCE)],
-        likely[NAME(AT_ONCE)];
+        likely[NAME(AT_ONCE)], least[NAME(AT_ONCE)], down[NAME(AT_ONCE)], down2[NAME(AT_ONCE)], counted[NAME(AT_ONCE)];
     memcpy(term, v, sizeof term), memcpy(hi, &by->hi, sizeof hi), memcpy(lo, &by->lo, sizeof lo);
     memcpy(largest, &by->largest, sizeof largest), memcpy(likely, &by->likely, sizeof likely);
-    for (int l = 0; l < NAME(AT_ONCE); l++) p[l] = NAME(scaled_term)(term[l], hi[l], lo[l]);
+    if (flushes)
+        memcpy(least, &by->least, sizeof least), memcpy(down, &by->down, sizeof down),
+            memcpy(down2, &by->down2, sizeof down2);
+    for (int l = 0; l < NAME(AT_ONCE) && flushes; l++) counted[l] = term[l] < least[l] ? (REAL)0 : term[l];
+    for (int l = 0; l < NAME(AT_ONCE); l++) p[l] = NAME(scaled_term)(flushes ? counted[l] : term[l], hi[l], lo[l]);
+    for (int l = 0; l < NAME(AT_ONCE) && flushes; l++) p[l] = REAL_FMA(p[l] * down[l], down2[l], (REAL)0);
     for (int l = 0; l < NAME(AT_ONCE); l++) p[l] = term[l] == largest[l] ? likely[l] : p[l];
     memcpy(v, p, sizeof p);
 }
-XENT_INLINE void NAME(load_scale)(NAME(turned_scale) * to, const NAME(side_scale) * by, int r) {
+XENT_INLINE void NAME(load_scale)(NAME(turned_scale) * to, const NAME(side_scale) * by, int r, const int flushes) {
     memcpy(&to->hi, by->hi + r, sizeof to->hi), memcpy(&to->lo, by->lo + r, sizeof to->lo);
     memcpy(&to->largest, by->largest + r, sizeof to->largest), memcpy(&to->likely, by->likely + r, sizeof to->likely);
+    if (!flushes) return;
+    memcpy(&to->least, by->least + r, sizeof to->least);
+    memcpy(&to->down, by->down + r, sizeof to->down), memcpy(&to->down2, by->down2 + r, sizeof to->down2);
 }
 
 /* Rows 0 .. end - 1, a multiple of AT_ONCE, from columns of n >= SQUARE classes, without what whole squares leave; scaled on
- * their way if `scaled`, a constant. */
+ * their way as `scaled`, a constant, says. */
 XENT_INLINE void NAME(squares_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int end,
                                        const NAME(side_scale) * by, const int scaled) {
     for (int r = 0; r < end; r += NAME(AT_ONCE)) {
         REAL *some[NAME(AT_ONCE)];
         NAME(turned_scale) scale;
         for (int i = 0; i < NAME(AT_ONCE); i++) some[i] = NAME(of_row)(rows, r + i, 0);
-        if (scaled) NAME(load_scale)(&scale, by, r);
+        if (scaled) NAME(load_scale)(&scale, by, r, scaled == SCALED_FLUSHING);
         for (ptrdiff_t c = 0; c < n / NAME(SQUARE) * NAME(SQUARE); c += NAME(SQUARE)) {
             NAME(turned) v[NAME(SQUARE)];
             NAME(get_turned)(v, NAME(SQUARE), columns + c * XENT_SIDE + r);
-            for (int i = 0; i < NAME(SQUARE) && scaled; i++) NAME(scale_turned)(&v[i], &scale);
+            for (int i = 0; i < NAME(SQUARE) && scaled; i++)
+                NAME(scale_turned)(&v[i], &scale, scaled == SCALED_FLUSHING);
             NAME(turn_squares)(v, v), NAME(put_squares)(v, some, c);
         }
     }
@@ -184,12 +193,12 @@ XENT_NOINLINE void NAME(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL 
     int end = 0;
 #ifdef XENT_SHUFFLES
     end = n < NAME(SQUARE) ? 0 : count / NAME(AT_ONCE) * NAME(AT_ONCE);
-    if (end) NAME(squares_to_rows)(columns, n, rows, end, NULL, 0);
+    if (end) NAME(squares_to_rows)(columns, n, rows, end, NULL, UNSCALED);
     if (end && n % NAME(SQUARE)) NAME(last_to_rows)(columns, n, rows, end);
     if (n >= NAME(SQUARE) && end < count) { /* what is of no row goes nowhere */
         REAL nowhere[XENT_NARROW], *some[NAME(AT_ONCE)];
         for (int i = 0; i < NAME(AT_ONCE); i++) some[i] = end + i < count ? NAME(of_row)(rows, end + i, 0) : nowhere;
-        NAME(squares_to_rows)(columns + end, n, some, NAME(AT_ONCE), NULL, 0);
+        NAME(squares_to_rows)(columns + end, n, some, NAME(AT_ONCE), NULL, UNSCALED);
         if (n % NAME(SQUARE)) NAME(last_to_rows)(columns + end, n, some, NAME(AT_ONCE));
         return;
     }
