@@ -160,3 +160,23 @@ def test_a_nan_has_one_sign(dtype, tier):
             assert bad.tobytes() == one * bad.size
             with np.errstate(all="ignore"):
                 assert xent.linear_cross_entropy(sign, np.ones((4, classes), dtype), y % 4).tobytes() == one
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 40, 300, 5000])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_smallest_result_is_the_smallest_normal_number(classes, sign, dtype, tier):
+    """Factors that rise by less than a unit of the result, or in float64 by two at most, from where it vanishes: it is 0,
+    then at once that number, or the next. So the bound is where the product, rounded, comes to it, and nowhere near."""
+    info, depth = np.finfo(dtype), 60 if dtype == np.float32 else 600
+    z = np.zeros((80, classes), dtype)
+    z[:, 1] = -depth
+    p = math.exp(-depth) / (classes - 1)
+    step = float(info.eps) / 4 if dtype == np.float32 else float(info.eps)
+    factor = sign * float(info.tiny) / p * (1 + (np.arange(80) - 40) * step)
+    assert np.all(np.diff(np.abs(factor)) > 0)
+    got = sign * xent.cross_entropy_grad(z, np.zeros(80, int), factor, reduction="none")[:, 1]
+    assert got[0] == 0 < got[-1]
+    assert np.all(np.diff(got) >= 0)
+    least = got[got > 0].min()
+    assert least == info.tiny or (dtype == np.float64 and least == np.nextafter(info.tiny, 1))
