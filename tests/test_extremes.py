@@ -166,8 +166,8 @@ def test_a_nan_has_one_sign(dtype, tier):
 @pytest.mark.parametrize("classes", [3, 40, 300, 5000])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_smallest_result_is_the_smallest_normal_number(classes, sign, dtype, tier):
-    """Factors that rise by less than a unit of the result, or in float64 by two at most, from where it vanishes: it is 0,
-    then at once that number, or the next. So the bound is where the product, rounded, comes to it, and nowhere near."""
+    """Factors that rise by less than a unit of the result, or in float64 by two at most, from where it vanishes: it is
+    0, then at once that number, or the next. So the bound is where the product, rounded, comes to it, and not near."""
     info, depth = np.finfo(dtype), 60 if dtype == np.float32 else 600
     z = np.zeros((80, classes), dtype)
     z[:, 1] = -depth
