@@ -12,13 +12,12 @@
 /* ---- kernels over all rows -------------------------------------------------------------------------------------- */
 
 /* Whether rows are packed (pack.c) before a kernel sees them: where they have no plain pointers, and are not so long that
- * the kernels should rather go through them block by block; with 16 bits they can do that only where all they do is read. */
-enum { LONGEST_PACKED = 262144 };
-
+ * the kernels should rather go through them block by block, unless they lie side by side; with 16 bits they can do that only
+ * where all they do is read. */
 static int to_be_packed(const xent_layout *layout, const xent_view *x, const xent_view *out, int only_reads) {
-    const int longest = LONGEST_PACKED / (x->type == XENT_FLOAT64 ? 8 : 4);
-    if (is_half(x->type)) return !only_reads || layout->classes <= longest;
-    return (!x->direct || (out && !out->direct)) && layout->classes > 1 && layout->classes <= longest;
+    const int fits = !too_long_to_pack(layout, x) || by_columns(layout, x, out);
+    if (is_half(x->type)) return !only_reads || fits;
+    return (!x->direct || (out && !out->direct)) && layout->classes > 1 && fits;
 }
 
 typedef struct {

@@ -14,7 +14,9 @@ typedef struct {
 } xent_layout;
 
 /* Rows of many classes, packed as columns (pack_columns.h), are brought to the pack a block of classes at a time, each while
- * the one before it is in the cache, and their results sent from there: what works on them asks for that. */
+ * the one before it is in the cache, and their results sent from there: what works on them asks for that. Of very many
+ * classes the pack has one block: each is brought once for the sums and once more for the results; and what cannot be done
+ * so is declined, before anything is written, and done where the rows lie. */
 typedef struct xent_view xent_view;
 typedef struct xent_blocks xent_blocks;
 struct xent_blocks {
@@ -23,6 +25,8 @@ struct xent_blocks {
     void (*send)(const xent_blocks *, ptrdiff_t block);
     const xent_view *from; /* the rows where they lie */
     const char *here;      /* the first class of them, to be asked for as next_class and next_side tell */
+    int twice;             /* the pack has one block */
+    int *declined;
 };
 
 /* Whole lines of results that are in the cache, and are to go past it to `to`. */

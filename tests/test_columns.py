@@ -109,6 +109,38 @@ def test_as_many_blocks_as_there_may_be(tier, dtype):
     check_all(z, y)
 
 
+@pytest.mark.parametrize("kind", ["vanishing", "special", "masked"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_rows_that_come_twice(tier, dtype, kind):
+    """More classes than are packed whole: a block at a time, for the sums and for the results; or, where a row is not
+    finite, or far, or has a block without a finite logit, where they lie, as 32 rows at a time are."""
+    rows, classes = 45, 262144 // np.dtype(dtype).itemsize + 1
+    rng = np.random.default_rng(2)
+    z, y = logits(rows, classes, dtype), rng.integers(0, classes, rows)
+    z[0, -1], y[0] = 30, classes - 1  # the last block has one class
+    z[1, 4096], y[1] = 60, 4095
+    if kind == "vanishing":
+        z *= rng.choice([1, 30], (rows, 1))
+        z[:, 5000:9000][:, ::3] = -np.inf
+        z[20:, 4096:8192] = -1e4
+    if kind == "special":
+        z[3, 5], z[5, -1], z[6], z[34] = np.nan, np.inf, -np.inf, z[34] + 1e5
+    if kind == "masked":
+        z[40, 4096:8192] = -np.inf
+    check_all(z, y, offset=3)
+    turned, factor = np.ascontiguousarray(z.T), np.resize([1, -1, 0, -0.0, 1e-40, -1e-30, 1e30, 1e-300], rows)
+    plain = xent.cross_entropy_grad(z, y, factor, reduction="none", z_loss=0.01)
+    same(xent.cross_entropy_grad(turned, y, factor, axis=0, reduction="none", z_loss=0.01).T, plain)
+    y[::4], weight = -1, np.resize([0, 0.5, 2], rows)
+    options = {"ignore_index": -1, "sample_weight": weight, "return_lse": True}
+    plain = xent.cross_entropy_with_grad(z, y, **options)
+    given = xent.cross_entropy_with_grad(turned, y, axis=0, out=turned, **options)
+    for one, other in zip(given, (plain[0], plain[1].T, plain[2]), strict=True):
+        same(one, other)
+    half = z.astype("f2")
+    same(xent.logsumexp(np.ascontiguousarray(half.T), axis=0), xent.logsumexp(half, axis=1))
+
+
 @pytest.mark.parametrize("classes", [20, 300, 5000])
 def test_factors_and_ties(tier, classes):
     """Factors of either sign, 0, and such that results vanish; two largest logits alike, so that p is about 1/2."""

@@ -159,11 +159,14 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         NAME(find_these)(&w, c.row, c.n);
         if (in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* before they are overwritten */
         NAME(sum_found)(&w, c.n);
+        if (NAME(declines)(&w, 0)) break;
         if (!in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* now that their rows are in the cache */
         NAME(label_rows)(&w, &k, c.n, p->z_loss);
+        if (NAME(declines)(&w, a->grad ? c.n : 0)) break;
         for (int r = 0; r < c.n && c.some_ignored; r++)
             if (c.ignored[r]) weight[r] = k.lse[r] = 0.0;
-        w.holds = NAME(put_losses)(a, c.row, c.n, weight, &k); /* rows that weigh nothing are filled in below */
+        if (NAME(come_twice)(&w)) NAME(count_as_zero)(a, &w, &k, c.n, weight);
+        w.holds = NAME(put_losses)(a, c.row, c.n, weight, &k) && !NAME(come_twice)(&w); /* filled in below */
         if (a->grad)
             NAME(scale_rows)(&w, c.n, &known);
         else
@@ -171,8 +174,10 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         if (w.holds) NAME(fill_weightless)(a, &w, c.n, weight);
         if (a->grad) NAME(send_blocks)(&w);
     }
-    while (sums.end < last) close_group(&sums);
-    close_group(&sums);
+    if (!NAME(declined)(&w)) {
+        while (sums.end < last) close_group(&sums);
+        close_group(&sums);
+    }
     NAME(sweeper_stop)(&w, few);
 }
 #endif

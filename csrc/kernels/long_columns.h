@@ -36,23 +36,24 @@ static inline void NAME(send_blocks)(const NAME(sweeper) * w) {
 }
 
 /* What narrow_sums does, of such rows. Blocks of which nothing is kept all come to the place of the first. Where one is far,
- * which is seen when it comes, all come once more. */
+ * which is seen when it comes, all come once more, if there is room for them. */
 static int NAME(long_columns_sums)(NAME(sweeper) * w) {
     const xent_blocks *blocks = w->x->blocks;
     rowsum sum[XENT_SIDE];
     w->sent = 0;
     for (int i = 0; i < NAME(blocks_of)(w); i++) {
-        const int place = w->columns_stored || w->keeps_logits ? i : 0, classes = NAME(classes_in)(w, i);
+        const int keeps = !blocks->twice && (w->columns_stored || w->keeps_logits), place = keeps ? i : 0,
+                  classes = NAME(classes_in)(w, i);
         REAL *v = NAME(block_columns)(w, place), most[XENT_SIDE], least[XENT_SIDE];
         blocks->bring(blocks, i, place, most, least);
         if (NAME(any_far)(most, XENT_SIDE)) {
-            NAME(bring_blocks)(w);
+            if (!blocks->twice) NAME(bring_blocks)(w);
             return 0;
         }
         NAME(sum_sides)(w, 1, v, classes, most, least, NAME(block_ahead)(w, i));
         for (int r = 0; r < XENT_SIDE; r++) {
             const rowsum block = sum_of(&w->batch, r);
-            w->column_blocks[i][r] = (block_scale){block.max, block.scale, 0};
+            if (!blocks->twice) w->column_blocks[i][r] = (block_scale){block.max, block.scale, 0};
             if (i == 0)
                 sum[r] = block;
             else
@@ -62,6 +63,28 @@ static int NAME(long_columns_sums)(NAME(sweeper) * w) {
     w->batch.ordinary = 1;
     for (int r = 0; r < XENT_SIDE; r++) put_sum(&w->batch, r, &sum[r]);
     return 1;
+}
+
+/* Whether the rows of a pack, which are one batch then, come twice; and whether they were declined. */
+XENT_INLINE int NAME(come_twice)(const NAME(sweeper) * w) {
+    return w->x->blocks && w->x->blocks->twice;
+}
+XENT_INLINE int NAME(declined)(const NAME(sweeper) * w) {
+    return NAME(come_twice)(w) && *w->x->blocks->declined;
+}
+
+/* Whether rows that come twice are to be done elsewhere: one is far, or, where there are results of `rows` of them, not finite,
+ * or has a factor that is out of range. Whatever else they need, they are then scaled in one way. */
+static int NAME(declines)(const NAME(sweeper) * w, int rows) {
+    int fit = w->side_by_side && (!rows || w->batch.ordinary);
+    if (!NAME(come_twice)(w)) return 0;
+    for (int r = 0; r < rows; r++) {
+        NAME(factor) any;
+        const wide d = {w->factor_hi[r], w->factor_lo[r]};
+        fit = fit && (d.hi == 0.0 || NAME(flushing_factor)(d, 0, &any));
+    }
+    *w->x->blocks->declined = !fit;
+    return !fit;
 }
 
 /* By what the terms of a block of row r are to be multiplied. */
@@ -76,6 +99,14 @@ static int NAME(long_columns_plain)(const NAME(sweeper) * w, int rows) {
         for (int r = 0; r < rows; r++)
             plain &= NAME(is_plain)(w->batch.min[r], w->column_blocks[i][r].scale, NAME(block_factor)(w, i, r).hi);
     return plain;
+}
+
+/* The results at the labels that lie in block i, at v. */
+static void NAME(put_labels_of_block)(const NAME(sweeper) * w, int rows, int i, REAL *v, const known_results *known) {
+    for (int r = 0; r < rows; r++) {
+        const int64_t c = known->labels[r] - (int64_t)i * XENT_BLOCK;
+        if (c >= 0 && c < NAME(classes_in)(w, i)) v[c * w->column_stride + r] = NAME(rounded)(known->label_is[r]);
+    }
 }
 
 /* What narrow_scale does, of such rows; what is known of them in its place; and, if nothing else is to be done to them, each
@@ -96,11 +127,46 @@ static void NAME(long_columns_scale)(NAME(sweeper) * w, int rows, const known_re
         const int classes = NAME(classes_in)(w, i);
         NAME(scale_side)
         (v, w->column_stride, classes, &(NAME(side_scale)){.hi = hi, .lo = lo, .largest = largest, .likely = likely});
-        for (int r = 0; r < rows && known; r++) {
-            const int64_t c = known->labels[r] - (int64_t)i * XENT_BLOCK;
-            if (c >= 0 && c < classes) v[c * w->column_stride + r] = NAME(rounded)(known->label_is[r]);
-        }
+        if (known) NAME(put_labels_of_block)(w, rows, i, v, known);
         if (!w->holds) w->x->blocks->send(w->x->blocks, i);
     }
     w->sent = !w->holds;
+}
+
+/* The factor of a block whose scale is 2^by times that of its row, whose factor is d, in range or 0. */
+XENT_INLINE NAME(factor) NAME(factor_within)(wide d, double by) {
+    const int own = exponent_of(fabs(d.hi)) + 2;
+    if (d.hi == 0.0 || own + by < 2.0 * MIN_EXPONENT) return (NAME(factor)){0}; /* all vanish */
+    const double up = power_of_two(-own);
+    return NAME(lowered_factor)((wide){d.hi * up, d.lo * up}, own + (int)by);
+}
+
+/* The same where the blocks come once more: their terms are found as they were, and scaled. */
+static void NAME(long_columns_anew)(NAME(sweeper) * w, int rows, const known_results *known) {
+    const xent_blocks *blocks = w->x->blocks;
+    NAME(side_factors) by;
+    rowsum sum[XENT_SIDE];
+    for (int r = 0; r < XENT_SIDE; r++) sum[r] = sum_of(&w->batch, r);
+    for (int r = rows; r < XENT_SIDE; r++) w->factor_hi[r] = w->factor_lo[r] = 0.0;
+    for (int i = 0; i < NAME(blocks_of)(w); i++) {
+        REAL *v = NAME(block_columns)(w, 0), most[XENT_SIDE], least[XENT_SIDE];
+        const int classes = NAME(classes_in)(w, i);
+        blocks->bring(blocks, i, 0, most, least);
+        NAME(sum_sides)(w, 1, v, classes, most, least, NAME(block_ahead)(w, i));
+        for (int r = 0; r < XENT_SIDE; r++) {
+            const wide d = {w->factor_hi[r], w->factor_lo[r]};
+            const NAME(factor) its = NAME(factor_within)(d, w->batch.scale[r] - sum[r].scale);
+            const int there = NAME(is_likely)(&sum[r]) && w->batch.max[r] == sum[r].max;
+            by.hi[r] = its.hi, by.lo[r] = its.lo, by.least[r] = its.least, by.down[r] = its.down,
+            by.down2[r] = its.down2;
+            by.largest[r] = there ? w->largest[r] : (REAL)-1; /* no term is negative */
+            by.likely[r] = NAME(scaled_top)(&sum[r], d);
+        }
+        const NAME(side_scale) scale = {by.hi, by.lo, by.largest, by.likely, by.least, by.down, by.down2};
+        NAME(scale_side_flushing)(v, w->column_stride, classes, &scale);
+        if (known) NAME(put_labels_of_block)(w, rows, i, v, known);
+        blocks->send(blocks, i);
+    }
+    for (int r = 0; r < XENT_SIDE; r++) put_sum(&w->batch, r, &sum[r]);
+    w->sent = 1;
 }

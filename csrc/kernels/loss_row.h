@@ -207,6 +207,13 @@ static inline void NAME(fill_weightless)(const xent_loss_args *a, NAME(sweeper) 
         if (weight[r] == 0.0 || a->grad_scale[0] == 0.0) NAME(row_fill)(w, w->out_rows[r], (REAL)0);
 }
 
+/* The same where results are not there to be filled in: such rows are multiplied by 0. */
+static inline void NAME(count_as_zero)(const xent_loss_args *a, NAME(sweeper) * w, NAME(labelled) * k, int rows,
+                                       const double *weight) {
+    for (int r = 0; r < rows; r++)
+        if (weight[r] == 0.0 || a->grad_scale[0] == 0.0) w->factor_hi[r] = w->factor_lo[r] = k->grad[r] = 0.0;
+}
+
 /* The same for a single row of the last sum_rows, number `row` of all. */
 static inline void NAME(put_row)(const xent_loss_args *a, NAME(sweeper) * w, ptrdiff_t row, double weight, double loss,
                                  double lse, wide *total) {

@@ -243,13 +243,9 @@ static void NAME(packs_end)(NAME(packs) * p) {
 }
 
 /* a->packed on packed rows; it is given several groups at once where it can take them. */
-void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+static void NAME(packs_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
     xent_loss_args inner = *a;
     NAME(packs) p;
-    if (NAME(loss_by_columns)(a)) {
-        NAME(columns_loss)(a, first, last);
-        return;
-    }
     if (!NAME(packs_begin)(&p, a->layout, a->logits, a->grad, last - first, a->group_rows, a->failed)) return;
     inner.group_rows = a->packed_runs ? a->group_rows : 0;
     inner.logits = &p.view, inner.grad = p.out ? &p.view : a->grad;
@@ -264,14 +260,34 @@ void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
     NAME(packs_end)(&p);
 }
 
+/* The same on rows where they lie, group by group where it has to be. */
+static void NAME(loss_in_place)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    xent_loss_args inner = *a;
+    inner.group_rows = a->packed_runs ? a->group_rows : 0;
+    const ptrdiff_t step = a->packed_runs ? last - first : a->group_rows;
+    for (ptrdiff_t n; first < last; first += n, group += n / a->group_rows) {
+        n = last - first < step ? last - first : step;
+        a->packed(&inner, first, first + n, group);
+    }
+}
+
+static void NAME(loss_declined)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    (is_half(a->logits->type) ? NAME(packs_loss) : NAME(loss_in_place))(a, first, last, group);
+}
+
+void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+    if (NAME(loss_by_columns)(a))
+        NAME(columns_loss)(a, first, last);
+    else if (too_long_to_pack(a->layout, a->logits))
+        NAME(loss_declined)(a, first, last, group);
+    else
+        NAME(packs_loss)(a, first, last, group);
+}
+
 /* The same for reductions. */
-void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
+static void NAME(packs_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     xent_reduce_args inner = *a;
     NAME(packs) p;
-    if (by_columns(a->layout, a->x, a->out)) {
-        NAME(columns_reduce)(a, first, last);
-        return;
-    }
     const ptrdiff_t group =
         a->layout->classes <= XENT_NARROW ? XENT_SIDE : 1; /* 256 classes, float16: 0.6 of the time */
     if (!NAME(packs_begin)(&p, a->layout, a->x, a->out, last - first, group, a->failed)) return;
@@ -283,5 +299,16 @@ void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t
         NAME(packs_out)(&p, first, n);
     }
     NAME(packs_end)(&p);
+}
+
+static void NAME(reduce_declined)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
+    if (is_half(a->x->type) && a->out)
+        NAME(packs_reduce)(a, first, last);
+    else
+        a->packed(a, first, last);
+}
+
+void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
+    (by_columns(a->layout, a->x, a->out) ? NAME(columns_reduce) : NAME(packs_reduce))(a, first, last);
 }
 #endif

@@ -8,7 +8,8 @@
  *
  * Where 2 XENT_SIDE rows are more than column_bytes allows, XENT_SIDE are taken, and come to the pack a block of classes at a
  * time, as the kernel asks for them, and go from there so: what is worked on is in the second-level cache, however long
- * they are.
+ * they are. Rows too long to be packed whole come twice, and there is room for a block: row by row, where they lie, each of
+ * them reads and writes all lines.
  */
 #ifndef XENT_PACK_COLUMNS_H
 #define XENT_PACK_COLUMNS_H
@@ -43,7 +44,8 @@ static int NAME(columns_start)(NAME(pack) * pack, const xent_layout *layout, con
     pack->room = pack->n > XENT_SIDE ? pack->n + XENT_SIDE : XENT_SIDE;
     pack->stride = pack->n > XENT_SIDE ? pack->room + PER_LINE : XENT_SIDE; /* an odd number of lines, as for rows */
     pack->past = NAME(goes_past)(layout, x, out);
-    pack->memory = malloc((size_t)(layout->classes * pack->stride) * sizeof(REAL) + XENT_LINE);
+    const ptrdiff_t classes = too_long_to_pack(layout, x) ? XENT_BLOCK : layout->classes;
+    pack->memory = malloc((size_t)(classes * pack->stride) * sizeof(REAL) + XENT_LINE);
     pack->rows = pack->memory ? (REAL *)(void *)((char *)pack->memory + -(uintptr_t)pack->memory % XENT_LINE) : NULL;
     return pack->memory != NULL;
 }
@@ -135,6 +137,7 @@ typedef struct {
     const xent_view *x, *out; /* out NULL: only sums are wanted */
     int aligned;              /* x is of numbers as kernels take them, rows side by side */
     ptrdiff_t first, n;
+    int declined;   /* the rows of this pack are left to be done where they lie */
     xent_view view; /* of the pack, as rows from `first` on */
 } NAME(columns);
 _Static_assert(offsetof(NAME(columns), blocks) == 0, "what is told of its blocks is to lead to a pack");
@@ -181,15 +184,18 @@ static void NAME(bring_block)(const xent_blocks *blocks, ptrdiff_t block, ptrdif
 }
 static void NAME(send_block)(const xent_blocks *blocks, ptrdiff_t block) {
     const NAME(columns) *c = (const NAME(columns) *)blocks;
-    const ptrdiff_t begin = block * XENT_BLOCK;
-    NAME(move_columns)(c->layout, c->out, c->first, c->n, &c->pack, begin, block_end(c->layout, block), begin, 0);
+    const ptrdiff_t begin = block * XENT_BLOCK, place = blocks->twice ? 0 : begin;
+    NAME(move_columns)(c->layout, c->out, c->first, c->n, &c->pack, begin, block_end(c->layout, block), place, 0);
 }
 
 /* Ready to pack `rows` rows; 0 where there is no memory. */
 static int NAME(columns_begin)(NAME(columns) * c, const xent_layout *layout, const xent_view *x, const xent_view *out,
                                ptrdiff_t rows, atomic_int *failed) {
-    *c =
-        (NAME(columns)){.blocks = {NAME(bring_block), NAME(send_block), x, NULL}, .layout = layout, .x = x, .out = out};
+    *c = (NAME(columns)){.blocks = {.bring = NAME(bring_block), .send = NAME(send_block), .from = x},
+                         .layout = layout,
+                         .x = x,
+                         .out = out};
+    c->blocks.twice = too_long_to_pack(layout, x), c->blocks.declined = &c->declined;
     const int begun = NAME(columns_start)(&c->pack, layout, x, out, rows);
     uintptr_t places = (uintptr_t)x->data;
     for (int d = 0; d < layout->n_batch; d++) places |= (uintptr_t)x->batch_stride[d];
@@ -209,7 +215,8 @@ static int NAME(columns_begin)(NAME(columns) * c, const xent_layout *layout, con
 static void NAME(columns_in)(NAME(columns) * c, ptrdiff_t first, ptrdiff_t last) {
     const xent_layout *layout = c->layout;
     const ptrdiff_t step = c->x->batch_stride[layout->n_batch - 1];
-    c->first = first, c->n = NAME(columns_at_once)(&c->pack, layout, c->out ? c->out : c->x, first, last);
+    c->declined = 0, c->first = first,
+    c->n = NAME(columns_at_once)(&c->pack, layout, c->out ? c->out : c->x, first, last);
     xent_view *view = &c->view;
     begin_rows(view, c->pack.rows, (ptrdiff_t)sizeof(REAL), first);
     view->next = NULL;
@@ -242,6 +249,10 @@ static int NAME(loss_by_columns)(const xent_loss_args *a) {
     return a->packed_runs && labels && alike && by_columns(a->layout, a->logits, a->grad);
 }
 
+/* What was declined, by the kernel itself or, of 16 bits, in packs of rows. */
+static void NAME(loss_declined)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group);
+static void NAME(reduce_declined)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last);
+
 static void NAME(columns_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last) {
     xent_loss_args inner = *a;
     NAME(columns) c;
@@ -250,6 +261,7 @@ static void NAME(columns_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff
     for (; first < last; first += c.n) {
         NAME(columns_in)(&c, first, last);
         a->packed(&inner, first, first + c.n, first / a->group_rows);
+        if (c.declined) NAME(loss_declined)(a, first, first + c.n, first / a->group_rows);
         NAME(columns_out)(&c);
     }
     NAME(columns_end)(&c);
@@ -263,6 +275,7 @@ static void NAME(columns_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptr
     for (; first < last; first += c.n) {
         NAME(columns_in)(&c, first, last);
         a->packed(&inner, first, first + c.n);
+        if (c.declined) NAME(reduce_declined)(a, first, first + c.n);
         NAME(columns_out)(&c);
     }
     NAME(columns_end)(&c);

@@ -341,6 +341,7 @@ static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
     memset(w->flowed, 0, sizeof w->flowed);
     w->side_by_side = w->x->columns || (direct && rows > w->alone && classes <= XENT_NARROW);
     if (w->side_by_side) w->side_by_side = NAME(narrow_sums)(w, rows);
+    if (NAME(declines)(w, 0)) return;
     w->by_long_flow = rows == 1 && NAME(long_flows)(w);
     if (w->waiting_blocks.done) NAME(put_blocks)(w); /* nobody scaled the row before this one */
     if (direct && rows > 1 && NAME(flows)(w))

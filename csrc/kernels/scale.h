@@ -350,7 +350,7 @@ XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *
 /* The results of a batch of columns, in their places. */
 static inline void NAME(put_columns)(NAME(sweeper) * w, int rows, const known_results *known) {
     if (w->x->blocks) {
-        NAME(long_columns_scale)(w, rows, known);
+        (w->x->blocks->twice ? NAME(long_columns_anew) : NAME(long_columns_scale))(w, rows, known);
         if (known) count_losses(known, rows);
         return;
     }
@@ -384,7 +384,7 @@ static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_res
     const ptrdiff_t classes = w->layout->classes;
     const int asks =
         !NAME(asks_further)(SUM_IN_PLACE) && w->out->data == w->x->data && rows > 1 && !w->x->next && !w->x->columns;
-    if (w->side_by_side && (!w->x->blocks || NAME(long_columns_plain)(w, rows))) {
+    if (w->side_by_side && (!w->x->blocks || w->x->blocks->twice || NAME(long_columns_plain)(w, rows))) {
         (w->out->columns ? NAME(put_columns) : NAME(put_narrow))(w, rows, known);
         return;
     }
