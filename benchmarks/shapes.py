@@ -44,6 +44,7 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], int, Callable[[Any], Any]]] = {
     "(1000, 8192), axis 0": ((1000, 8192), 0, lambda a: a),
     "(32000, 1024), axis 0": ((32000, 1024), 0, lambda a: a),
     "(1000, 1024), axis 0": ((1000, 1024), 0, lambda a: a),
+    "(100000, 64), axis 0": ((100000, 64), 0, lambda a: a),
     "(8192, 1000), Fortran order": ((8192, 1000), 1, np.asfortranarray),
     "(8192, 1000), classes backwards": ((8192, 1000), 1, lambda a: a[:, ::-1]),
     "(4096, 2000), every second class": ((4096, 2000), 1, lambda a: a[:, ::2]),

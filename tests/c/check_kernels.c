@@ -57,8 +57,8 @@ static void check_faults(xent_type type) {
 
 /* Columns and contiguous rows; 16 bits, in place, on several threads, and on one. */
 static void check_packs(void) {
-    static const ptrdiff_t ROWS[] = {33, 40, 97}, CLASSES[] = {2049, 4097, 8200};
-    for (int i = 0; i < 3; i++) {
+    static const ptrdiff_t ROWS[] = {33, 40, 97, 40, 40}, CLASSES[] = {2049, 4097, 8200, 32769, 65537};
+    for (int i = 0; i < 5; i++) { /* the last two twice, but the first 32 of their rows */
         const xent_type type = i % 2 ? XENT_FLOAT64 : XENT_FLOAT32;
         xent_set_num_threads(1);
         const uint64_t hash = packed_results(type, ROWS[i], CLASSES[i], 0, 0);
