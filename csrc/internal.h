@@ -15,8 +15,8 @@ typedef struct {
 
 /* Rows of many classes, packed as columns (pack_columns.h), are brought to the pack a block of classes at a time, each while
  * the one before it is in the cache, and their results sent from there: what works on them asks for that. Of very many
- * classes the pack has one block: each is brought once for the sums and once more for the results; and what cannot be done
- * so is declined, before anything is written, and done where the rows lie. */
+ * classes the pack has one block: each is brought for the sums and, if there are any, once more for the results; and what
+ * cannot be done so is declined, before anything is written, and done where the rows lie. */
 typedef struct xent_view xent_view;
 typedef struct xent_blocks xent_blocks;
 struct xent_blocks {

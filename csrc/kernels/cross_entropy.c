@@ -159,10 +159,10 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         NAME(find_these)(&w, c.row, c.n);
         if (in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* before they are overwritten */
         NAME(sum_found)(&w, c.n);
-        if (NAME(declines)(&w, 0)) break;
+        if (NAME(declined)(&w)) break;
         if (!in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* now that their rows are in the cache */
         NAME(label_rows)(&w, &k, c.n, p->z_loss);
-        if (NAME(declines)(&w, a->grad ? c.n : 0)) break;
+        if (NAME(declines)(&w, a->grad ? c.n : 0, 1)) break;
         for (int r = 0; r < c.n && c.some_ignored; r++)
             if (c.ignored[r]) weight[r] = k.lse[r] = 0.0;
         if (NAME(come_twice)(&w)) NAME(count_as_zero)(a, &w, &k, c.n, weight);

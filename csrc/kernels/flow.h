@@ -108,8 +108,8 @@ static inline void NAME(flow_sweep)(NAME(sweeper) * w, const look_ahead *look, c
     NAME(put_rest)(w, k, first + earlier.n);
 }
 
-/* Row r, its sum known and its terms in e, is to wait; or, where it is far, or its factor 0 or out of range, its terms go where
- * the row belongs, for scale_rows. */
+/* Row r, its sum known and its terms in e, is to wait; or, where it is far, or its factor out of range, its terms go where the
+ * row belongs, for scale_rows. */
 static inline void NAME(let_flow)(NAME(sweeper) * w, int r, const rowsum *sum, const REAL *e) {
     const NAME(flow) *f = &w->flow;
     const ptrdiff_t classes = w->layout->classes;
@@ -117,10 +117,10 @@ static inline void NAME(let_flow)(NAME(sweeper) * w, int r, const rowsum *sum, c
     if (sum->kind != ROW_FINITE) return;
     wide d = {0.0, 0.0};
     if (!sum->far) f->factor(w, r, f->of), d = (wide){w->factor_hi[r], w->factor_lo[r]};
-    k->flushes = !NAME(is_safe)(sum->min, sum->scale, d.hi);
+    k->flushes = sum->far || !NAME(is_safe)(sum->min, sum->scale, d.hi);
     if (!k->flushes)
         k->by = NAME(plain_factor)(d);
-    else if (!NAME(flushing_factor)(d, 0, &k->by)) { /* as of 0 */
+    else if (sum->far || !NAME(factor_within)(d, 0.0, &k->by)) {
         memcpy(w->out_rows[r], e, (size_t)classes * sizeof(REAL));
         return;
     }

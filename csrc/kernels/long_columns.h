@@ -73,16 +73,13 @@ XENT_INLINE int NAME(declined)(const NAME(sweeper) * w) {
     return NAME(come_twice)(w) && *w->x->blocks->declined;
 }
 
-/* Whether rows that come twice are to be done elsewhere: one is far, or, where there are results of `rows` of them, not finite,
- * or has a factor that is out of range. Whatever else they need, they are then scaled in one way. */
-static int NAME(declines)(const NAME(sweeper) * w, int rows) {
-    int fit = w->side_by_side && (!rows || w->batch.ordinary);
+/* Whether such rows are to be done elsewhere: one is far, or has a block without a finite logit; or, of the first `rows`, which
+ * have results, one is not finite or, if they are scaled, has a factor that is out of range. */
+static int NAME(declines)(const NAME(sweeper) * w, int rows, const int scaled) {
     if (!NAME(come_twice)(w)) return 0;
-    for (int r = 0; r < rows; r++) {
-        NAME(factor) any;
-        const wide d = {w->factor_hi[r], w->factor_lo[r]};
-        fit = fit && (d.hi == 0.0 || NAME(flushing_factor)(d, 0, &any));
-    }
+    int fit = w->side_by_side && (!rows || w->batch.ordinary);
+    for (int r = 0; r < rows && scaled; r++)
+        fit &= w->factor_hi[r] == 0.0 || NAME(in_range)((wide){w->factor_hi[r], w->factor_lo[r]});
     *w->x->blocks->declined = !fit;
     return !fit;
 }
@@ -133,21 +130,15 @@ static void NAME(long_columns_scale)(NAME(sweeper) * w, int rows, const known_re
     w->sent = !w->holds;
 }
 
-/* The factor of a block whose scale is 2^by times that of its row, whose factor is d, in range or 0. */
-XENT_INLINE NAME(factor) NAME(factor_within)(wide d, double by) {
-    const int own = exponent_of(fabs(d.hi)) + 2;
-    if (d.hi == 0.0 || own + by < 2.0 * MIN_EXPONENT) return (NAME(factor)){0}; /* all vanish */
-    const double up = power_of_two(-own);
-    return NAME(lowered_factor)((wide){d.hi * up, d.lo * up}, own + (int)by);
-}
-
-/* The same where the blocks come once more: their terms are found as they were, and scaled. */
+/* The same where the blocks come once more: their terms are found as they were, and scaled. The batch is then no more that of
+ * whole rows. */
 static void NAME(long_columns_anew)(NAME(sweeper) * w, int rows, const known_results *known) {
     const xent_blocks *blocks = w->x->blocks;
     NAME(side_factors) by;
     rowsum sum[XENT_SIDE];
     for (int r = 0; r < XENT_SIDE; r++) sum[r] = sum_of(&w->batch, r);
     for (int r = rows; r < XENT_SIDE; r++) w->factor_hi[r] = w->factor_lo[r] = 0.0;
+    w->columns_stored = 1;
     for (int i = 0; i < NAME(blocks_of)(w); i++) {
         REAL *v = NAME(block_columns)(w, 0), most[XENT_SIDE], least[XENT_SIDE];
         const int classes = NAME(classes_in)(w, i);
@@ -155,18 +146,24 @@ static void NAME(long_columns_anew)(NAME(sweeper) * w, int rows, const known_res
         NAME(sum_sides)(w, 1, v, classes, most, least, NAME(block_ahead)(w, i));
         for (int r = 0; r < XENT_SIDE; r++) {
             const wide d = {w->factor_hi[r], w->factor_lo[r]};
-            const NAME(factor) its = NAME(factor_within)(d, w->batch.scale[r] - sum[r].scale);
+            NAME(factor) its;
+            NAME(factor_within)(d, w->batch.scale[r] - sum[r].scale, &its);
             const int there = NAME(is_likely)(&sum[r]) && w->batch.max[r] == sum[r].max;
             by.hi[r] = its.hi, by.lo[r] = its.lo, by.least[r] = its.least, by.down[r] = its.down,
             by.down2[r] = its.down2;
             by.largest[r] = there ? w->largest[r] : (REAL)-1; /* no term is negative */
             by.likely[r] = NAME(scaled_top)(&sum[r], d);
         }
-        const NAME(side_scale) scale = {by.hi, by.lo, by.largest, by.likely, by.least, by.down, by.down2};
+        const NAME(side_scale) scale = {.hi = by.hi,
+                                        .lo = by.lo,
+                                        .largest = by.largest,
+                                        .likely = by.likely,
+                                        .least = by.least,
+                                        .down = by.down,
+                                        .down2 = by.down2};
         NAME(scale_side_flushing)(v, w->column_stride, classes, &scale);
         if (known) NAME(put_labels_of_block)(w, rows, i, v, known);
         blocks->send(blocks, i);
     }
-    for (int r = 0; r < XENT_SIDE; r++) put_sum(&w->batch, r, &sum[r]);
     w->sent = 1;
 }

@@ -86,8 +86,8 @@ static inline void NAME(flow_block)(NAME(sweeper) * w, ptrdiff_t b, const REAL *
     w->waiting_blocks.done = b + 1;
 }
 
-/* The factor of block b of the row of the last sum_rows, which is to be scaled by d; 0: it needs more than one. What has no
- * logit above -inf, or vanishes as a whole, is 0 by any. */
+/* The factor of block b of the row of the last sum_rows, which is to be scaled by d; 0: that is out of range. What has no
+ * logit above -inf is 0 by any. */
 XENT_INLINE int NAME(factor_of_block)(NAME(sweeper) * w, ptrdiff_t b, const rowsum *sum, wide d) {
     NAME(waiting_blocks) *k = &w->waiting_blocks;
     const block_scale *block = &w->blocks[b];
@@ -97,13 +97,12 @@ XENT_INLINE int NAME(factor_of_block)(NAME(sweeper) * w, ptrdiff_t b, const rows
         k->by[b] = NAME(plain_factor)(there);
         return 1;
     }
-    k->flushes = 1, k->by[b] = (NAME(factor)){0};
-    return block->max == -INFINITY || exponent_of(fabs(d.hi)) + 2.0 + by <= MIN_EXPONENT - w->room.guard ||
-           NAME(flushing_factor)(d, (int)by, &k->by[b]);
+    k->flushes = 1;
+    return NAME(factor_within)(d, block->max == -INFINITY ? 0.0 : by, &k->by[b]);
 }
 
-/* The row of the last sum_rows, its factor known, is to wait; or, where it is far, or a factor is out of range, its terms go
- * where the row belongs, for row_scale. */
+/* The row of the last sum_rows, its factor known, is to wait; or, where it is far, or its factor out of range, its terms go where
+ * the row belongs, for row_scale. */
 static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results *known) {
     const rowsum its = sum_of(&w->batch, 0), *sum = &its;
     const ptrdiff_t classes = w->layout->classes;

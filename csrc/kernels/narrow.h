@@ -299,7 +299,8 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
     const ptrdiff_t given = w->x->columns;
     REAL most[XENT_ROWS], least[XENT_ROWS];
-    w->column_stride = given ? given : XENT_SIDE, w->columns_stored = given ? w->out != NULL : !w->keeps_logits;
+    w->column_stride = given ? given : XENT_SIDE,
+    w->columns_stored = given ? w->out && !(w->x->blocks && w->x->blocks->twice) : !w->keeps_logits;
     w->in_columns = given ? (REAL *)w->x_rows[0] : w->columns;
     w->side_step = given ? XENT_SIDE : w->layout->classes * XENT_SIDE;
     if (w->x->blocks) return NAME(long_columns_sums)(w);

@@ -260,9 +260,13 @@ static void NAME(packs_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t
     NAME(packs_end)(&p);
 }
 
-/* The same on rows where they lie, group by group where it has to be. */
-static void NAME(loss_in_place)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
+/* The same of rows too long for it, where they lie; 16 bits, which cannot be worked on there, are packed. */
+static void NAME(loss_by_rows)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
     xent_loss_args inner = *a;
+    if (is_half(a->logits->type)) {
+        NAME(packs_loss)(a, first, last, group);
+        return;
+    }
     inner.group_rows = a->packed_runs ? a->group_rows : 0;
     const ptrdiff_t step = a->packed_runs ? last - first : a->group_rows;
     for (ptrdiff_t n; first < last; first += n, group += n / a->group_rows) {
@@ -271,15 +275,11 @@ static void NAME(loss_in_place)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     }
 }
 
-static void NAME(loss_declined)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
-    (is_half(a->logits->type) ? NAME(packs_loss) : NAME(loss_in_place))(a, first, last, group);
-}
-
 void KERNEL(packed_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
     if (NAME(loss_by_columns)(a))
         NAME(columns_loss)(a, first, last);
     else if (too_long_to_pack(a->layout, a->logits))
-        NAME(loss_declined)(a, first, last, group);
+        NAME(loss_by_rows)(a, first, last, group);
     else
         NAME(packs_loss)(a, first, last, group);
 }
@@ -301,14 +301,12 @@ static void NAME(packs_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdi
     NAME(packs_end)(&p);
 }
 
-static void NAME(reduce_declined)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
-    if (is_half(a->x->type) && a->out)
-        NAME(packs_reduce)(a, first, last);
-    else
-        a->packed(a, first, last);
-}
-
 void KERNEL(packed_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
-    (by_columns(a->layout, a->x, a->out) ? NAME(columns_reduce) : NAME(packs_reduce))(a, first, last);
+    if (by_columns(a->layout, a->x, a->out))
+        NAME(columns_reduce)(a, first, last);
+    else if (too_long_to_pack(a->layout, a->x) && !is_half(a->x->type)) /* threads have become more meanwhile */
+        a->packed(a, first, last);
+    else
+        NAME(packs_reduce)(a, first, last);
 }
 #endif

@@ -8,8 +8,8 @@
  *
  * Where 2 XENT_SIDE rows are more than column_bytes allows, XENT_SIDE are taken, and come to the pack a block of classes at a
  * time, as the kernel asks for them, and go from there so: what is worked on is in the second-level cache, however long
- * they are. Rows too long to be packed whole come twice, and there is room for a block: row by row, where they lie, each of
- * them reads and writes all lines.
+ * they are. Of rows too long to be packed whole there is room for a block: each comes for the sums and, if there are results,
+ * once more for these. Row by row, where they lie, each of them reads and writes all lines.
  */
 #ifndef XENT_PACK_COLUMNS_H
 #define XENT_PACK_COLUMNS_H
@@ -249,9 +249,7 @@ static int NAME(loss_by_columns)(const xent_loss_args *a) {
     return a->packed_runs && labels && alike && by_columns(a->layout, a->logits, a->grad);
 }
 
-/* What was declined, by the kernel itself or, of 16 bits, in packs of rows. */
-static void NAME(loss_declined)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group);
-static void NAME(reduce_declined)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last);
+static void NAME(loss_by_rows)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group); /* pack.c */
 
 static void NAME(columns_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last) {
     xent_loss_args inner = *a;
@@ -261,7 +259,7 @@ static void NAME(columns_loss)(const xent_loss_args *a, ptrdiff_t first, ptrdiff
     for (; first < last; first += c.n) {
         NAME(columns_in)(&c, first, last);
         a->packed(&inner, first, first + c.n, first / a->group_rows);
-        if (c.declined) NAME(loss_declined)(a, first, first + c.n, first / a->group_rows);
+        if (c.declined) NAME(loss_by_rows)(a, first, first + c.n, first / a->group_rows);
         NAME(columns_out)(&c);
     }
     NAME(columns_end)(&c);
@@ -275,7 +273,7 @@ static void NAME(columns_reduce)(const xent_reduce_args *a, ptrdiff_t first, ptr
     for (; first < last; first += c.n) {
         NAME(columns_in)(&c, first, last);
         a->packed(&inner, first, first + c.n);
-        if (c.declined) NAME(reduce_declined)(a, first, first + c.n);
+        if (c.declined) a->packed(a, first, first + c.n); /* 16 bits have no results here */
         NAME(columns_out)(&c);
     }
     NAME(columns_end)(&c);

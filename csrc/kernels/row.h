@@ -114,7 +114,7 @@ typedef struct {
     const known_results *known; /* NULL: nothing */
 } NAME(flow);
 
-/* A row, or a block of one, of n elements whose terms wait to be scaled: to[i] = terms[i] (hi + lo), but for two elements
+/* A row, or a block of one, of n elements whose terms wait to be scaled by a factor, terms[i] to to[i], but for two elements
  * that are known by themselves: the one at `likely`, then the one at `label` (-1: there is none). The first whole line
  * begins at to[first], which is behind them where n < first. flushes: some may vanish. */
 typedef struct {
@@ -341,7 +341,7 @@ static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
     memset(w->flowed, 0, sizeof w->flowed);
     w->side_by_side = w->x->columns || (direct && rows > w->alone && classes <= XENT_NARROW);
     if (w->side_by_side) w->side_by_side = NAME(narrow_sums)(w, rows);
-    if (NAME(declines)(w, 0)) return;
+    if (NAME(declines)(w, 0, 0)) return;
     w->by_long_flow = rows == 1 && NAME(long_flows)(w);
     if (w->waiting_blocks.done) NAME(put_blocks)(w); /* nobody scaled the row before this one */
     if (direct && rows > 1 && NAME(flows)(w))

@@ -61,12 +61,14 @@ static inline int too_long_to_pack(const xent_layout *layout, const xent_view *x
 }
 
 /* Whether rows are packed as columns; where there are results, these are, too. Such as are too long for it come a block at a
- * time, twice: on two threads, (C, 32) and (C, 49), softmax, takes 0.1 to 0.5 of the time of rows one by one, where they lie,
- * (66000, 16) 1.3; and 16 bits, which are converted each time, 1.1 to 1.8. */
+ * time, twice, if a thread has half of those that are worked on at once: on two threads, (C, 32) and (C, 49), softmax, takes 0.1
+ * to 0.5 of the time of rows one by one, where they lie, (66000, 16) 1.3; and 16 bits, which are converted each time, 1.1 to
+ * 1.8. */
 static inline int by_columns(const xent_layout *layout, const xent_view *x, const xent_view *out) {
     return lie_side_by_side(layout, x) && (!out || lie_side_by_side(layout, out)) &&
            (!too_long_to_pack(layout, x) ||
-            (layout->batch_shape[layout->n_batch - 1] >= XENT_SIDE && (!out || !is_half(x->type))));
+            (layout->batch_shape[layout->n_batch - 1] >= XENT_SIDE / 2 * (ptrdiff_t)xent_get_num_threads() &&
+             (!out || !is_half(x->type))));
 }
 
 /* Row `first` of the batch is now at `rows`; `stride` is that of the view, from row to row. */

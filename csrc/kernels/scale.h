@@ -123,14 +123,28 @@ XENT_INLINE NAME(factor) NAME(lowered_factor)(wide f, int k) {
     return by;
 }
 
-/* and d 2^by; 0: it is out of range. */
-XENT_INLINE int NAME(flushing_factor)(wide d, int by, NAME(factor) * to) {
+/* and d itself, for rows side by side; 0: it is out of range, as 0 is. */
+XENT_INLINE int NAME(in_range)(wide d) {
     const int lowest = sizeof(REAL) == 4 ? 2 * MIN_EXPONENT : -1000; /* below, all vanishes, or 2^-k is no double */
-    const int own = exponent_of(fabs(d.hi)) + 2, k = own + by,
-              fits = (own >= lowest) & (own < 100) & (k >= lowest) & (k < 100);
-    const double up = power_of_two(fits ? -own : 0);
-    *to = NAME(lowered_factor)((wide){d.hi * up, d.lo * up}, fits ? k : 0);
+    const int k = exponent_of(fabs(d.hi)) + 2;
+    return (k >= lowest) & (k < 100);
+}
+XENT_INLINE int NAME(flushing_factor)(wide d, NAME(factor) * to) {
+    const int fits = NAME(in_range)(d), k = fits ? exponent_of(fabs(d.hi)) + 2 : 0;
+    const double up = power_of_two(-k);
+    *to = NAME(lowered_factor)((wide){fits ? d.hi * up : 0.25, fits ? d.lo * up : 0.0}, k);
     return fits;
+}
+
+/* The factor d 2^by, by <= 0, wherever results may vanish, as all of them may; 0: d is out of range, but not 0. */
+XENT_INLINE int NAME(factor_within)(wide d, double by, NAME(factor) * to) {
+    const int own = exponent_of(fabs(d.hi)) + 2;
+    *to = (NAME(factor)){0};
+    if (!NAME(in_range)(d)) return d.hi == 0.0;
+    if (own + by < 2.0 * MIN_EXPONENT) return 1;
+    const double up = power_of_two(-own);
+    *to = NAME(lowered_factor)((wide){d.hi * up, d.lo * up}, own + (int)by);
+    return 1;
 }
 
 /* Scale the n terms at e, stored relative to `block`, of a finite row by d: e^x / sum * g for d = g / total. */
@@ -278,7 +292,7 @@ static inline void NAME(scale_odd_row)(NAME(sweeper) * w, int r) {
 XENT_NOINLINE void NAME(flushing_factors)(const NAME(sweeper) * w, int n, int rows, NAME(side_factors) * by) {
     for (int r = 0; r < n; r++) {
         NAME(factor) its;
-        by->odd[r] = !NAME(flushing_factor)((wide){w->factor_hi[r], w->factor_lo[r]}, 0, &its);
+        by->odd[r] = !NAME(flushing_factor)((wide){w->factor_hi[r], w->factor_lo[r]}, &its);
         by->hi[r] = its.hi, by->lo[r] = its.lo, by->least[r] = its.least;
         by->down[r] = its.down, by->down2[r] = its.down2;
     }
@@ -322,8 +336,13 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
         REAL *v = NAME(columns_of)(w, i);
-        const NAME(side_scale) scale = {by.hi + at,    by.lo + at,   by.largest + at, by.likely + at,
-                                        by.least + at, by.down + at, by.down2 + at};
+        const NAME(side_scale) scale = {.hi = by.hi + at,
+                                        .lo = by.lo + at,
+                                        .largest = by.largest + at,
+                                        .likely = by.likely + at,
+                                        .least = by.least + at,
+                                        .down = by.down + at,
+                                        .down2 = by.down2 + at};
         int odd = 0;
         for (int r = at; r < at + left && !plain; r++) odd |= by.odd[r];
         if (to && !odd) {

@@ -16,7 +16,7 @@ void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t las
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
-        if (NAME(declines)(&w, 0)) break;
+        if (NAME(declined)(&w)) break;
         for (int r = 0; r < n; r++) {
             const double lse = w.batch.max[r] + w.batch.log_s[r];
             ((REAL *)a->row_out)[first + r] = NAME(rounded)(lse);
@@ -46,8 +46,9 @@ void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last)
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
+        if (NAME(declined)(&w)) break;
         for (int r = 0, padded = padded_rows(n); r < padded; r++) NAME(softmax_factor)(&w, r, NULL);
-        if (NAME(declines)(&w, n)) break;
+        if (NAME(declines)(&w, n, 1)) break;
         NAME(scale_rows)(&w, n, NULL);
         NAME(send_blocks)(&w);
     }
@@ -124,8 +125,7 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
         char *out_rows[XENT_ROWS];
         n = last - first < at_once ? (int)(last - first) : at_once;
         NAME(sum_rows)(&w, first, n);
-        for (int r = 0; r < n; r++) w.factor_hi[r] = 0.0; /* it needs none */
-        if (NAME(declines)(&w, n)) break;
+        if (NAME(declines)(&w, n, 0)) break;
         for (int r = n; r < XENT_ROWS; r++) w.batch.log_s[r] = 1.0; /* of no row: nothing of it vanishes */
         rows_of(a->layout, a->out, first, n, out_rows);
         if (!w.side_by_side || !w.batch.ordinary || w.columns_stored) {

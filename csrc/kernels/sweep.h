@@ -102,7 +102,7 @@ typedef struct {
     REAL hi, lo, least, down, down2, zero;
 } NAME(factor);
 
-/* The terms of an earlier row, which a sweep scales on its way: to[i] = terms[i] (hi + lo), stored past the cache. `to`
+/* The terms of an earlier row, which a sweep scales on its way: terms[i], by a factor, to to[i], past the cache. `to`
  * is the start of a line, n a whole number of XENT_LANES, no more than the sweep takes so. Or, at `terms`, n lines of any
  * results, which it stores as they are: LINES_AT_ONCE or a multiple. */
 typedef struct {
