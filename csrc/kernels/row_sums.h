@@ -62,7 +62,7 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
     row_batch *b = &w->batch;
     double sum_hi[XENT_SWEPT] = {0}, sum_lo[XENT_SWEPT] = {0};
     NAME(reduction) by[2] = {0};
-    rowsum sums[2];
+    rowsum sums[2] = {{.kind = ROW_EMPTY}, {.kind = ROW_EMPTY}};
     int sweeps[2] = {0};
     coming_logits coming = {.x = NULL, .n = classes};
     const int looks = NAME(looks_on)(!w->out ? SUM_ONLY : w->out_rows[0] == w->x_rows[0] ? SUM_IN_PLACE : SUM_STORE);
