@@ -163,20 +163,36 @@ def test_a_nan_has_one_sign(dtype, tier):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", [3, 40, 300, 5000])
+@pytest.mark.parametrize(("rows", "classes"), [(80, 3), (80, 40), (80, 300), (80, 5000), (14080, 300), (880, 5000)])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_smallest_result_is_the_smallest_normal_number(classes, sign, dtype, tier):
+def test_the_smallest_result_is_the_smallest_normal_number(rows, classes, sign, dtype, tier):
     """Factors that rise by less than a unit of the result, or in float64 by two at most, from where it vanishes: it is
-    0, then at once that number, or the next. So the bound is where the product, rounded, comes to it, and not near."""
+    0, then at once that number, or the next. So the bound is where the product, rounded, comes to it, and not near. The
+    last two are large results, scaled while later rows are summed."""
     info, depth = np.finfo(dtype), 60 if dtype == np.float32 else 600
-    z = np.zeros((80, classes), dtype)
+    z = np.zeros((rows, classes), dtype)
     z[:, 1] = -depth
     p = math.exp(-depth) / (classes - 1)
     step = float(info.eps) / 4 if dtype == np.float32 else float(info.eps)
     factor = sign * float(info.tiny) / p * (1 + (np.arange(80) - 40) * step)
     assert np.all(np.diff(np.abs(factor)) > 0)
-    got = sign * xent.cross_entropy_grad(z, np.zeros(80, int), factor, reduction="none")[:, 1]
+    grad = xent.cross_entropy_grad(z, np.zeros(rows, int), np.resize(factor, rows), reduction="none")
+    every = sign * grad[:, 1].reshape(-1, 80)
+    assert np.all(every == every[0])
+    got = every[0]
     assert got[0] == 0 < got[-1]
     assert np.all(np.diff(got) >= 0)
     least = got[got > 0].min()
     assert least == info.tiny or (dtype == np.float64 and least == np.nextafter(info.tiny, 1))
+
+
+@pytest.mark.parametrize("rows", [1, 70])
+@pytest.mark.parametrize("classes", [3, 300, 5000])
+def test_large_factors_of_small_terms(rows, classes, tier):
+    """Multiplied by one power of two that is no float32, they were infinite."""
+    z, factor = np.full((rows, classes), -165.0, np.float32), 1e76
+    z[:, 0] = 0
+    exact = factor * math.exp(-165.0)  # e^0 is all of the sum
+    for a in (z, np.asfortranarray(z)):
+        grad = xent.cross_entropy_grad(a, np.zeros(rows, int), sample_weight=np.full(rows, factor), reduction="sum")
+        np.testing.assert_allclose(grad[:, 1:], exact, rtol=4 * 2.0**-24)

@@ -166,7 +166,8 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         for (int r = 0; r < c.n && c.some_ignored; r++)
             if (c.ignored[r]) weight[r] = k.lse[r] = 0.0;
         if (NAME(come_twice)(&w)) NAME(count_as_zero)(a, &w, &k, c.n, weight);
-        w.holds = NAME(put_losses)(a, c.row, c.n, weight, &k) && !NAME(come_twice)(&w); /* filled in below */
+        /* whether rows that weigh nothing are filled in below */
+        w.holds = NAME(put_losses)(a, c.row, c.n, weight, &k) && !NAME(come_twice)(&w);
         if (a->grad)
             NAME(scale_rows)(&w, c.n, &known);
         else

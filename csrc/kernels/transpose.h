@@ -146,6 +146,7 @@ typedef struct {
 typedef struct {
     NAME(turned) hi, lo, largest, likely, least, down, down2;
 } NAME(turned_scale);
+/* result_of, step by step: of one loop gcc 12 makes numbers, not vectors. */
 XENT_INLINE void NAME(scale_turned)(NAME(turned) * v, const NAME(turned_scale) * by, const int flushes) {
     REAL term[NAME(AT_ONCE)], p[NAME(AT_ONCE)], hi[NAME(AT_ONCE)], lo[NAME(AT_ONCE)], largest[NAME(AT_ONCE)],
         likely[NAME(AT_ONCE)], least[NAME(AT_ONCE)], down[NAME(AT_ONCE)], down2[NAME(AT_ONCE)], counted[NAME(AT_ONCE)];

@@ -55,16 +55,17 @@ static void check_faults(xent_type type) {
     }
 }
 
-/* Columns and contiguous rows; 16 bits, in place, on several threads, and on one. */
+/* Columns and contiguous rows; 16 bits, in place, on several threads, and on one. The longest columns come twice, but the
+ * packs with row 5, which has a NaN. */
 static void check_packs(void) {
     static const ptrdiff_t ROWS[] = {33, 40, 97, 40, 40}, CLASSES[] = {2049, 4097, 8200, 32769, 65537};
-    for (int i = 0; i < 5; i++) { /* the last two twice, but the first 32 of their rows */
+    for (int i = 0; i < 5; i++) {
         const xent_type type = i % 2 ? XENT_FLOAT64 : XENT_FLOAT32;
         xent_set_num_threads(1);
         const uint64_t hash = packed_results(type, ROWS[i], CLASSES[i], 0, 0);
         for (int in_place = 0; in_place < 2; in_place++) {
             expect(packed_results(type, ROWS[i], CLASSES[i], 1, in_place) == hash, "columns by blocks", "");
-            xent_set_num_threads(3);
+            xent_set_num_threads(i < 3 ? 3 : 2); /* which leave 16 rows for each */
         }
     }
     static const ptrdiff_t LONG[] = {4097, 12300};
