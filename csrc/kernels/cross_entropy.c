@@ -139,7 +139,7 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
     NAME(labelled) k;
     counted_rows c;
     loss_sums sums = sums_from(a, first, last, group);
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     NAME(label_flow) flow = {NULL, &k, p->z_loss};
     known_results known = {NULL, k.grad, k.loss, c.row, &sums};
     if (a->grad) w.flow = (NAME(flow)){NAME(label_factor), &flow, &known};
@@ -156,20 +156,20 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         const int n = NAME(rows_alike)(&w, &k, c.n);
         if (n < c.n) first = c.row[n], c.n = n, times = NAME(read_weights)(a, &c, weight, &k);
         NAME(make_room)(&w, times);
-        NAME(find_these)(&w, c.row, c.n);
+        KERNEL(find_these)(&w, c.row, c.n);
         if (in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* before they are overwritten */
-        NAME(sum_found)(&w, c.n);
+        KERNEL(sum_found)(&w, c.n);
         if (NAME(declined)(&w)) break;
         if (!in_place) NAME(label_logits)(&w, c.n, c.y, k.z); /* now that their rows are in the cache */
         NAME(label_rows)(&w, &k, c.n, p->z_loss);
-        if (NAME(declines)(&w, a->grad ? c.n : 0, 1)) break;
+        if (KERNEL(declines)(&w, a->grad ? c.n : 0, 1)) break;
         for (int r = 0; r < c.n && c.some_ignored; r++)
             if (c.ignored[r]) weight[r] = k.lse[r] = 0.0;
         if (NAME(come_twice)(&w)) NAME(count_as_zero)(a, &w, &k, c.n, weight);
         /* whether rows that weigh nothing are filled in below */
         w.holds = NAME(put_losses)(a, c.row, c.n, weight, &k) && !NAME(come_twice)(&w);
         if (a->grad)
-            NAME(scale_rows)(&w, c.n, &known);
+            KERNEL(scale_rows)(&w, c.n, &known);
         else
             count_losses(&known, c.n);
         if (w.holds) NAME(fill_weightless)(a, &w, c.n, weight);
@@ -179,6 +179,6 @@ void KERNEL(cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t l
         while (sums.end < last) close_group(&sums);
         close_group(&sums);
     }
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 #endif

@@ -2,13 +2,8 @@
  * sweep over the row after next, straight to where they belong and past the cache. So a result's lines need not be fetched
  * before they are written, and reading, writing and arithmetic go on at the same time. Three rows of terms stay in the
  * first-level cache beside the logits that are asked for; and by the row after next, the chain of operations that ends in
- * a factor is over. In place nothing is saved so: the lines are there already. Included once per dtype, in row.h.
+ * a factor is over. In place nothing is saved so: the lines are there already. Included once per dtype, in sweeper.c.
  */
-
-/* Whether rows of this layout flow, if several are summed at once. */
-XENT_INLINE int NAME(flows)(const NAME(sweeper) * w) {
-    return w->streams && w->flow.factor && w->layout->classes >= XENT_KEPT && w->layout->classes <= XENT_BLOCK;
-}
 
 /* How far to look ahead, in rows of `size` bytes: the one after next is the first whose extremes are not known yet. */
 XENT_INLINE ptrdiff_t NAME(flow_ahead)(ptrdiff_t size) {
@@ -163,7 +158,7 @@ static inline void NAME(flow_sums)(NAME(sweeper) * w, int rows) {
              NAME(added)(its->max, its->rounder), its, x, e, classes, sum);
         } else {
             NAME(put_waiting)(w);
-            NAME(block_sum)(x, classes, e, w->room, w->shifted, lanes, &unknown, &look, sum);
+            KERNEL(block_sum)(x, classes, e, w->room, w->shifted, lanes, &unknown, &look, sum);
         }
         put_sum(&w->batch, r - 1, sum);
         NAME(let_flow)(w, r - 1, sum, e);

@@ -15,7 +15,7 @@ static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdif
     char *out_row = row_of(w->layout, w->out, row), *v_row = vector ? row_of(w->layout, vector, row) : NULL;
     const xent_view *out = w->out;
     w->out = NULL; /* no terms are stored: the logits are needed again */
-    NAME(sum_rows)(w, row, 1);
+    KERNEL(sum_rows)(w, row, 1);
     w->out = out;
     char *x_row = w->x_rows[0];
     const rowsum sum = sum_of(&w->batch, 0);
@@ -70,7 +70,7 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     double numbers[XENT_SMALL_BLOCK];
     const ptrdiff_t classes = a->layout->classes;
     (void)group;
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     NAME(targets_open)(&t, a);
     for (ptrdiff_t row = first; row < last; row++) {
         const double s = entry(&p->sample_weight, row, 1.0);
@@ -92,6 +92,6 @@ void KERNEL(hessian)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
         NAME(hessian_row)
         (&w, a->vector, row, NAME(wide_total)(&masses, classes), p->z_loss, NAME(row_factor)(a, row, s), numbers);
     }
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 #endif

@@ -11,8 +11,8 @@
  * 4,096 float32 logits is 16 KiB: it is still in the first-level cache for the second sweep, and what happens once per
  * block costs little beside it. What works on a few numbers per class at once goes by XENT_SMALL_BLOCK.
  *
- * Everything below is static: each tier's object keeps its own copy, so that no linker can put code built for
- * AVX-512 where the baseline calls it.
+ * Everything below is static, or has the tier in its name: each tier keeps its own copy, so that no linker can put code
+ * built for AVX-512 where the baseline calls it.
  */
 #ifndef XENT_LANES_H
 #define XENT_LANES_H
@@ -81,7 +81,7 @@ XENT_INLINE void stream_out(void *to, const void *from, ptrdiff_t n) {
 #define XENT_PASTE_(a, b) a##_##b
 #define XENT_PASTE(a, b)  XENT_PASTE_(a, b)
 
-/* <op>_<dtype>, private to one file, and <op>_<dtype>_<tier>, which the tier's table names. */
+/* <op>_<dtype>, private to one file, and <op>_<dtype>_<tier>, which the tier's table names, or other files of the tier call. */
 #define NAME(op)   XENT_PASTE(op, DTYPE)
 #define KERNEL(op) XENT_PASTE(XENT_PASTE(op, DTYPE), XENT_TIER)
 

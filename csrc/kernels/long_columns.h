@@ -1,19 +1,6 @@
 /* Rows of many classes, packed as columns a block at a time (xent_blocks): XENT_SIDE of them, block by block as row_sum and
- * row_scale have it, with the same bits. Included once per dtype, in scale.h.
+ * row_scale have it, with the same bits. Included once per dtype, in sweeper.c.
  */
-XENT_INLINE int NAME(blocks_of)(const NAME(sweeper) * w) {
-    return (int)((w->layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
-}
-
-XENT_INLINE int NAME(classes_in)(const NAME(sweeper) * w, int block) {
-    const ptrdiff_t left = w->layout->classes - (ptrdiff_t)block * XENT_BLOCK;
-    return left < XENT_BLOCK ? (int)left : XENT_BLOCK;
-}
-
-/* The columns of a block. */
-XENT_INLINE REAL *NAME(block_columns)(const NAME(sweeper) * w, int block) {
-    return w->in_columns + (ptrdiff_t)block * XENT_BLOCK * w->column_stride;
-}
 
 /* What to ask for while block i is worked on: the block behind it, or, where that is short or none, the next rows' first. */
 static side_ahead NAME(block_ahead)(const NAME(sweeper) * w, int i) {
@@ -28,11 +15,6 @@ static side_ahead NAME(block_ahead)(const NAME(sweeper) * w, int i) {
 static void NAME(bring_blocks)(const NAME(sweeper) * w) {
     REAL most[XENT_SIDE], least[XENT_SIDE];
     for (int i = 0; i < NAME(blocks_of)(w); i++) w->x->blocks->bring(w->x->blocks, i, i, most, least);
-}
-
-/* Results to where they belong, if they are not there yet. */
-static inline void NAME(send_blocks)(const NAME(sweeper) * w) {
-    for (int i = 0; w->x->blocks && !w->sent && i < NAME(blocks_of)(w); i++) w->x->blocks->send(w->x->blocks, i);
 }
 
 /* What narrow_sums does, of such rows. Blocks of which nothing is kept all come to the place of the first. Where one is far,
@@ -65,17 +47,9 @@ static int NAME(long_columns_sums)(NAME(sweeper) * w) {
     return 1;
 }
 
-/* Whether the rows of a pack, which are one batch then, come twice; and whether they were declined. */
-XENT_INLINE int NAME(come_twice)(const NAME(sweeper) * w) {
-    return w->x->blocks && w->x->blocks->twice;
-}
-XENT_INLINE int NAME(declined)(const NAME(sweeper) * w) {
-    return NAME(come_twice)(w) && *w->x->blocks->declined;
-}
-
 /* Whether such rows are to be done elsewhere: one is far, or has a block without a finite logit; or, of the first `rows`, which
  * have results, one is not finite or, if they are scaled, has a factor that is out of range. */
-static int NAME(declines)(const NAME(sweeper) * w, int rows, const int scaled) {
+int KERNEL(declines)(const NAME(sweeper) * w, int rows, int scaled) {
     if (!NAME(come_twice)(w)) return 0;
     int fit = w->side_by_side && (!rows || w->batch.ordinary);
     for (int r = 0; r < rows && scaled; r++)

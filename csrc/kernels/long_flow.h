@@ -1,6 +1,7 @@
-/* Large results in rows of several blocks: as in flow.h, the terms of a row are kept beside the result, and scaled within the sweeps over the next row, block by block, straight to where they belong and past
- * the cache. Stored where they belong and scaled there, a result's lines are fetched from memory first: 1024 x 32000, two
- * threads, 0.28 ns per logit instead of 0.21. Included once per dtype, in row.h.
+/* Large results in rows of several blocks: as in flow.h, the terms of a row are kept beside the result, and scaled within
+ * the sweeps over the next row, block by block, straight to where they belong and past the cache. Stored where they belong
+ * and scaled there, a result's lines are fetched from memory first: 1024 x 32000, two threads, 0.28 ns per logit instead of
+ * 0.21. Included once per dtype, in sweeper.c.
  */
 
 enum { NAME(LONG_STEP) = XENT_BLOCK + XENT_LINE }; /* from block to block of terms */
@@ -81,7 +82,7 @@ static inline void NAME(flow_block)(NAME(sweeper) * w, ptrdiff_t b, const REAL *
          NAME(added)(by.max, by.rounder), &by, x, e, n, out);
     } else {
         if (block.waits) NAME(put_rest)(w, &block, block.first);
-        NAME(block_sum)(x, n, e, w->room, w->shifted, lanes, found, look, out);
+        KERNEL(block_sum)(x, n, e, w->room, w->shifted, lanes, found, look, out);
     }
     w->waiting_blocks.done = b + 1;
 }

@@ -1,42 +1,7 @@
 /* Rows side by side, XENT_SIDE of them as columns: element r of every vector belongs to row r, and class c takes the part
- * of lane c % XENT_LANES, so that all is as row.h has it, bit for bit. What is done once a row is done for all rows of a
- * batch. So are taken rows of up to XENT_NARROW classes, turned for it, if they are more than a few, and the blocks of rows that are packed as columns
- * (pack_columns.h). Included once per dtype, in row.h. */
-#include "transpose.h"
-
-#ifndef XENT_NARROW_H
-#define XENT_NARROW_H
-/* What is to be asked for while the terms of XENT_SIDE rows are formed, so many lines with every class: the logits of the
- * next rows, and the lines that these results go to. Memory by itself is fetched ahead along one row, not along several;
- * asked for at once, all lines are waited for (65536 x 32: 1.7 ns per logit, by and by 1.3; 16384 x 100: 1.34, 0.93). */
-typedef struct {
-    asked_lines next, to;
-    int packed; /* what is next will be copied first */
-} side_ahead;
-
-/* Lines from `at` on; of contiguous rows of float32 there are two. */
-#define XENT_ASK(at, lines, ...)                                                                \
-    if (__builtin_expect((lines) == 2, 1))                                                      \
-        __builtin_prefetch(at, __VA_ARGS__), __builtin_prefetch((at) + XENT_LINE, __VA_ARGS__); \
-    else                                                                                        \
-        for (int i = 0; i < (lines); i++) __builtin_prefetch((at) + i * XENT_LINE, __VA_ARGS__)
-XENT_INLINE void ask_ahead(side_ahead *a) {
-    if (a->packed) {
-        XENT_ASK(a->next.at, a->next.lines, 0, 2);
-    } else {
-        XENT_ASK(a->next.at, a->next.lines, 0);
-    }
-    XENT_ASK(a->to.at, a->to.lines, 1);
-    a->next.at += a->next.step, a->to.at += a->to.step;
-}
-#undef XENT_ASK
-
-/* Of rows that are packed next, as many lines of each class as XENT_SIDE of them have. */
-XENT_INLINE side_ahead packed_ahead(const xent_view *x, const char *at) {
-    const int lines = (int)((magnitude(x->next_side) + XENT_LINE - 1) / XENT_LINE);
-    return (side_ahead){.next = {at, x->next_class, x->next_side, lines}, .packed = 1};
-}
-#endif
+ * of lane c % XENT_LANES, so that all is as row_sums.h has it, bit for bit. What is done once a row is done for all rows of
+ * a batch. So are taken rows of up to XENT_NARROW classes, turned for it, if they are more than a few, and the blocks of rows
+ * that are packed as columns (pack_columns.h). Included once per dtype, in sweeper.c. */
 
 /* The lanes of XENT_SIDE rows. */
 typedef REAL NAME(side_lanes)[XENT_LANES][XENT_SIDE];
@@ -274,8 +239,8 @@ static inline void NAME(sum_sides)(NAME(sweeper) * w, int sides, REAL *v, int cl
         b->max[r] = (double)most[r], b->min[r] = (double)least[r];
     }
     memcpy(&w->spread, &spread, sizeof spread);
-    for (int r = 0; r < XENT_ROWS && !b->told; r++) b->kind[r] = ROW_FINITE, b->far[r] = 0;
-    b->told = 1;
+    for (int r = b->told; r < sides * XENT_SIDE; r++) b->kind[r] = ROW_FINITE, b->far[r] = 0;
+    b->told = b->told < sides * XENT_SIDE ? sides * XENT_SIDE : b->told;
     const int drops = sizeof(REAL) == 8 && !((double)w->spread < w->room.depth);
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE;
@@ -308,9 +273,9 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     for (int i = 0; i < sides; i++) {
         REAL *columns = NAME(columns_of)(w, i), *high = most + i * XENT_SIDE, *low = least + i * XENT_SIDE;
         if (given)
-            NAME(narrow_extremes)(columns, w->column_stride, classes, high, low);
+            KERNEL(narrow_extremes)(columns, w->column_stride, classes, high, low);
         else
-            NAME(rows_to_columns)((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, columns, high, low);
+            KERNEL(rows_to_columns)((const REAL *const *)(w->x_rows + i * XENT_SIDE), classes, columns, high, low);
     }
     if (NAME(any_far)(most, sides * XENT_SIDE)) return 0;
     NAME(sum_sides)(w, sides, w->in_columns, classes, most, least, NAME(side_ahead_of)(w, rows));

@@ -172,7 +172,7 @@ static void NAME(bring_block)(const xent_blocks *blocks, ptrdiff_t block, ptrdif
     REAL *to = c->pack.rows + place * XENT_BLOCK * c->pack.stride, *high = most, *low = least;
     if (!c->aligned || run_at(layout, x, c->first, c->n).rows < XENT_SIDE) {
         NAME(move_columns)(layout, x, c->first, c->n, &c->pack, begin, end, place * XENT_BLOCK, 1);
-        NAME(narrow_extremes)(to, c->pack.stride, end - begin, high, low);
+        KERNEL(narrow_extremes)(to, c->pack.stride, end - begin, high, low);
         return;
     }
     for (int r = 0; r < XENT_SIDE; r++) high[r] = -REAL_INF, low[r] = REAL_INF;

@@ -1,4 +1,4 @@
-/* A whole row: its sum, and its terms scaled out. Included once per dtype, after rowsum.h. */
+/* Whole rows: their sums, and their terms scaled out, as sweeper.c does it for all kernels. Included once per dtype. */
 #include <stdlib.h>
 
 #include "asked.h"
@@ -64,7 +64,7 @@ typedef struct {
     enum row_kind kind[XENT_ROWS];
     int far[XENT_ROWS];
     int ordinary; /* all are finite, none is far; */
-    int told;     /* kind and far say so of every row already */
+    int told;     /* kind and far say so of the first so many already */
 } row_batch;
 
 /* What a kernel knows of the rows of a batch by itself: the results at their labels; and their numbers and losses, which
@@ -103,6 +103,9 @@ XENT_INLINE void put_new_rest(row_batch *b, int r, double hi, double lo) {
     if (hi != hi) b->kind[r] = ROW_NAN, b->ordinary = b->told = 0;
 }
 #endif
+
+static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
+enum { NAME(SQUARE) = 16 / (int)sizeof(REAL) }; /* so many rows by so many classes are turned at once */
 
 struct NAME(sweeper);
 
@@ -191,6 +194,48 @@ typedef struct NAME(sweeper) {
     REAL largest[XENT_ROWS];                                            /* their largest terms, as they are stored */
 } NAME(sweeper);
 
+/* ---- what sweeper.c has, once for each tier ------------------------------------------------------------------------ */
+
+/* Ready for rows of this layout; 0 where there is no memory for the scales of a row of very many classes. */
+int KERNEL(sweeper_start)(NAME(sweeper) * w, const xent_layout *layout, const xent_view *x, const xent_view *out,
+                          block_scale *few, atomic_int *failed);
+void KERNEL(sweeper_stop)(NAME(sweeper) * w, const block_scale *few);
+
+/* Where rows row[0 .. n) are, in their order; their sums to w->batch, their terms to w->out if there is one; both, of rows
+ * first .. first + rows - 1. */
+void KERNEL(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int n);
+void KERNEL(sum_found)(NAME(sweeper) * w, int rows);
+void KERNEL(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows);
+
+/* Whether rows that come twice are to be done elsewhere (long_columns.h). */
+int KERNEL(declines)(const NAME(sweeper) * w, int rows, int scaled);
+
+/* The terms of the rows of the last sum_rows by their factors, factor_hi and factor_lo; known: NULL, or what is to be put in
+ * the place of some. */
+void KERNEL(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known);
+
+/* One row of those found, of any length; a block of one; and log(1 + s) of those of a batch. */
+void KERNEL(row_sum)(NAME(sweeper) * w, int r, rowsum *sum);
+void KERNEL(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, REAL *shifted, NAME(lanes) * lanes,
+                       const coming_logits *found, const look_ahead *look, rowsum *out);
+void KERNEL(batch_logs)(NAME(sweeper) * w, int rows);
+
+/* The largest and the smallest of a row; rows to columns, with theirs, those of columns, and columns to rows (transpose.h). */
+void KERNEL(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REAL *smallest);
+void KERNEL(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns, REAL *most, REAL *least);
+void KERNEL(narrow_extremes)(const REAL *v, ptrdiff_t stride, ptrdiff_t classes, REAL *most, REAL *least);
+void KERNEL(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int count);
+
+/* Round once; below the smallest normal number, 0. */
+XENT_INLINE REAL NAME(rounded)(double v) {
+    return (REAL)zero_if(fabs(v) < REAL_MIN, v);
+}
+
+/* The same for a result formed 2^128 too large, so that no step before the last comes near a subnormal. */
+XENT_INLINE REAL NAME(lowered)(double v) {
+    return fabs(v) < REAL_MIN * 0x1p128 ? (REAL)0 : (REAL)(v * 0x1p-128);
+}
+
 /* Whether terms counted `times` times at most need the deep guard. */
 XENT_INLINE int NAME(is_often)(const NAME(sweeper) * w, double times) {
     return times > 1.0 && times * (double)w->layout->classes > XENT_BLOCK;
@@ -248,47 +293,10 @@ XENT_INLINE block_scale *NAME(scale_of_block)(NAME(sweeper) * w, ptrdiff_t block
     return w->x->columns ? &w->column_blocks[block][r] : &w->blocks[block];
 }
 
-/* The rests of those rows of a batch that have little beside their largest term. */
-static void NAME(sharp_rests)(NAME(sweeper) * w, int rows, const int64_t *sharp) {
-    row_batch *b = &w->batch;
-    for (int r = 0; r < rows; r++) {
-        if (!sharp[r]) continue;
-        const NAME(reduction) by = {w->by_rounder[r], w->by_floor[r], w->by_max[r], 1};
-        const wide rest = NAME(sharp_rest)((const REAL *)w->x_rows[r], (REAL *)w->out_rows[r], w->layout->classes, &by);
-        put_new_rest(b, r, rest.hi, rest.lo);
-    }
+/* Whether rows of this layout flow, if several are summed at once. */
+XENT_INLINE int NAME(flows)(const NAME(sweeper) * w) {
+    return w->streams && w->flow.factor && w->layout->classes >= XENT_KEPT && w->layout->classes <= XENT_BLOCK;
 }
-
-/* Rows of one block each, their sums given: their largest terms, side by side, and their rests. Of far rows and such as
- * are not finite, of which there are none if `open`, all is known. sharp: those whose rest is too small to be found so;
- * whether there is one. */
-XENT_INLINE int NAME(close)(NAME(sweeper) * w, int rows, const double *restrict sum_hi, const double *restrict sum_lo,
-                            const int open, int64_t *restrict sharp) {
-    row_batch *b = &w->batch;
-    int64_t any = 0; /* and sharp: as wide as what is compared, else masks of vectors are narrowed */
-    for (int r = 0; r < rows; r++) {
-        const wide top = NAME(exp_wide)(w->by_max[r], -b->scale[r]),
-                   added = NAME(added)(w->by_max[r], w->by_rounder[r]);
-        const wide rest = NAME(sub)((wide){sum_hi[r], sum_lo[r]}, added);
-        const int closes = open || (b->kind[r] == ROW_FINITE && !b->far[r]);
-        b->top_hi[r] = closes ? top.hi : b->top_hi[r], b->top_lo[r] = closes ? top.lo : b->top_lo[r];
-        b->rest_hi[r] = closes ? rest.hi : b->rest_hi[r], b->rest_lo[r] = closes ? rest.lo : b->rest_lo[r];
-        w->largest[r] = (REAL)added.hi;
-        sharp[r] = closes & !(rest.hi >= SHARP * top.hi);
-        any |= sharp[r];
-    }
-    return any != 0;
-}
-XENT_NOINLINE void NAME(close_rows)(NAME(sweeper) * w, int rows, const double *sum_hi, const double *sum_lo) {
-    int64_t sharp[XENT_ROWS];
-    if (NAME(close)(w, padded_rows(rows), sum_hi, sum_lo, 0, sharp)) NAME(sharp_rests)(w, rows, sharp);
-}
-
-#include "narrow.h"
-#include "scale.h"
-#include "flow.h"
-#include "long_flow.h"
-#include "row_sums.h"
 
 /* How many rows to give sum_rows at once. */
 XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
@@ -301,68 +309,6 @@ XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
                         : NAME(flows)(w) ? most
                                          : XENT_LOGITS_AT_ONCE / whole_groups(classes);
     return n < 1 ? 1 : n > most ? most : (int)n;
-}
-
-/* log(1 + s) of the rows of a batch, if asked for, and harmless numbers where a row has no sum, or is none. */
-XENT_NOINLINE void NAME(batch_logs)(NAME(sweeper) * w, int rows) {
-    row_batch *b = &w->batch;
-    const int padded = padded_rows(rows);
-    for (int r = 0; r < padded && !(b->ordinary && rows == padded); r++)
-        if (r >= rows || b->kind[r] != ROW_FINITE)
-            b->rest_hi[r] = b->rest_lo[r] = b->top_lo[r] = b->max[r] = b->scale[r] = 0.0, b->top_hi[r] = 1.0;
-    if (!w->logs) return;
-    for (int r = 0; r < padded; r++)
-        b->log_s[r] = log1p_wide(NAME(div)((wide){b->rest_hi[r], b->rest_lo[r]}, (wide){b->top_hi[r], b->top_lo[r]}));
-}
-
-/* Where rows row[0 .. n) are, in their order. */
-static inline void NAME(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int n) {
-    const ptrdiff_t size = w->layout->classes * (ptrdiff_t)sizeof(REAL);
-    these_rows(w->layout, w->x, row, n, w->x_rows);
-    const int short_rows = n > 1 && size > 0 && size < XENT_AHEAD;
-    w->first = row[0], w->ahead = XENT_AHEAD, w->stores_ahead = XENT_STORES_AHEAD;
-    w->gap = short_rows || !w->x->direct || !w->layout->n_batch ? 0 : row_step(w->layout, w->x) - size;
-    if (short_rows) w->ahead = row_step(w->layout, w->x) * (XENT_AHEAD / size);
-    if (short_rows && w->out && row_step(w->layout, w->out) != size)
-        w->stores_ahead = row_step(w->layout, w->out) * ((XENT_STORES_AHEAD - 1) / size + 1);
-    if (n > 1 && NAME(flows)(w)) w->ahead = row_step(w->layout, w->x) * NAME(flow_ahead)(size);
-    if (w->out)
-        these_rows(w->layout, w->out, row, n, w->out_rows);
-    else
-        memset(w->out_rows, 0, (size_t)n * sizeof *w->out_rows);
-}
-
-/* The sums of the rows that find_these found to w->batch, their terms to w->out if there is one. */
-static inline void NAME(sum_found)(NAME(sweeper) * w, int rows) {
-    const ptrdiff_t classes = w->layout->classes;
-    const int direct = classes > 0 && w->x->direct && (!w->out || w->out->direct);
-    row_batch *b = &w->batch;
-    b->ordinary = 1;
-    memset(w->flowed, 0, sizeof w->flowed);
-    w->side_by_side = w->x->columns || (direct && rows > w->alone && classes <= XENT_NARROW);
-    if (w->side_by_side) w->side_by_side = NAME(narrow_sums)(w, rows);
-    if (NAME(declines)(w, 0, 0)) return;
-    w->by_long_flow = rows == 1 && NAME(long_flows)(w);
-    if (w->waiting_blocks.done) NAME(put_blocks)(w); /* nobody scaled the row before this one */
-    if (direct && rows > 1 && NAME(flows)(w))
-        NAME(flow_sums)(w, rows);
-    else if (direct && rows > 1 && rows <= XENT_SWEPT && !w->side_by_side)
-        NAME(short_sums)(w, rows);
-    else if (!w->side_by_side)
-        for (int r = 0; r < rows; r++) {
-            rowsum sum;
-            NAME(row_sum)(w, r, &sum);
-            put_sum(b, r, &sum);
-        }
-    NAME(batch_logs)(w, rows);
-}
-
-/* The same of rows first .. first + rows - 1. */
-static inline void NAME(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
-    ptrdiff_t row[XENT_ROWS];
-    for (int r = 0; r < XENT_ROWS; r++) row[r] = first + r;
-    NAME(find_these)(w, row, rows);
-    NAME(sum_found)(w, rows);
 }
 
 /* Whether rows of so many classes go past the cache where results are large. With AVX2 not those side by side, whose lines are
@@ -395,44 +341,57 @@ static inline void NAME(ask_for_results)(NAME(sweeper) * w, const xent_view *to)
     w->out_asked = lines_of_rows(row_step(w->layout, to), bytes, classes);
 }
 
-/* Up to so many rows of few classes are taken one by one: side by side, XENT_SIDE of them take their time. With AVX2,
- * in us by a call: 8 x 200 2.6 against 5.4, 8 x 100 2.2 and 3.5, 4 x 32 1.6 and 2.1, 4 x 10 1.6 and 1.7; 10 x 32 the
- * same. */
-XENT_INLINE int NAME(most_alone)(ptrdiff_t classes) {
-    const ptrdiff_t most = 4 + classes / 6;
-    return most < XENT_SWEPT ? (int)most : XENT_SWEPT;
+static inline void NAME(write_element)(NAME(sweeper) * w, char *out_row, ptrdiff_t i, REAL value) {
+    memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
 }
 
-/* Ready for rows of this layout; 0 where there is no memory for the scales of a row of very many classes. */
-static inline int NAME(sweeper_start)(NAME(sweeper) * w, const xent_layout *layout, const xent_view *x,
-                                      const xent_view *out, block_scale *few, atomic_int *failed) {
-    const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
-    w->layout = layout, w->x = x, w->out = out;
-    w->flow = (NAME(flow)){0}, w->edge.n = 0, w->waiting[0].waits = w->waiting[1].waits = 0, w->turn = 0;
-    w->by_long_flow = w->long_asked = w->waiting_blocks.waits = 0, w->waiting_blocks.done = 0;
-    w->long_memory = w->long_terms = NULL, w->long_slot = 0;
-    w->first = 0, w->ahead = XENT_AHEAD, w->stores_ahead = XENT_STORES_AHEAD, w->gap = 0;
-    w->batch.told = w->keeps_logits = w->holds = w->sent = 0, w->logs = 1;
-    w->alone = NAME(most_alone)(layout->classes);
-    w->streams = NAME(goes_past)(layout, x, out) && NAME(may_stream)(layout->classes);
-    w->x_asked = w->out_asked = (asked_lines){0};
-    if (x && layout->classes > 0 && layout->classes <= XENT_NARROW)
-        w->x_asked = lines_of_rows(row_step(layout, x), layout->classes * (ptrdiff_t)sizeof(REAL), layout->classes);
-    NAME(ask_for_results)(w, out);
-    if (w->streams && layout->classes >= XENT_KEPT)
-        memset(w->kept, 0, sizeof w->kept); /* lines are scaled whole: what is beside a row is to be a number */
-    NAME(make_room)(w, 1.0);
-    w->blocks = !out || blocks <= XENT_BLOCKS_ON_STACK ? few : malloc(blocks * sizeof *few);
-    if (!w->blocks) atomic_store(failed, 1);
-    return w->blocks != NULL;
+static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) {
+    const ptrdiff_t step = w->out->direct ? 1 : w->out->columns;
+    if (step)
+        for (ptrdiff_t i = 0; i < w->layout->classes; i++) ((REAL *)out_row)[i * step] = value;
+    else
+        for (ptrdiff_t i = 0; i < w->layout->classes; i++)
+            memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
 }
 
-static inline void NAME(sweeper_stop)(NAME(sweeper) * w, const block_scale *few) {
-    NAME(put_blocks)(w);
-    NAME(put_waiting)(w);
-    if (w->streams) stream_end();
-    free(w->long_memory);
-    if (w->blocks != few) free(w->blocks);
+/* The numbers of XENT_SIDE rows, of any type and layout, as columns of doubles. */
+static inline void NAME(numbers_to_columns)(const xent_layout *layout, const xent_view *view, char *const *rows,
+                                            double *columns) {
+    double numbers[XENT_NARROW];
+    for (int r = 0; r < XENT_SIDE; r++) {
+        gather_numbers(layout, view, rows[r], 0, layout->classes, numbers);
+        for (ptrdiff_t c = 0; c < layout->classes; c++) columns[c * XENT_SIDE + r] = numbers[c];
+    }
+}
+XENT_NOINLINE void NAME(widen)(const REAL *restrict v, ptrdiff_t n, double *restrict to) {
+    for (ptrdiff_t i = 0; i < n; i++) to[i] = (double)v[i];
+}
+
+/* Of rows that come by blocks: how many, their classes, where the columns of one are. */
+XENT_INLINE int NAME(blocks_of)(const NAME(sweeper) * w) {
+    return (int)((w->layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);
+}
+
+XENT_INLINE int NAME(classes_in)(const NAME(sweeper) * w, int block) {
+    const ptrdiff_t left = w->layout->classes - (ptrdiff_t)block * XENT_BLOCK;
+    return left < XENT_BLOCK ? (int)left : XENT_BLOCK;
+}
+
+XENT_INLINE REAL *NAME(block_columns)(const NAME(sweeper) * w, int block) {
+    return w->in_columns + (ptrdiff_t)block * XENT_BLOCK * w->column_stride;
+}
+
+/* Results to where they belong, if they are not there yet. */
+static inline void NAME(send_blocks)(const NAME(sweeper) * w) {
+    for (int i = 0; w->x->blocks && !w->sent && i < NAME(blocks_of)(w); i++) w->x->blocks->send(w->x->blocks, i);
+}
+
+/* Whether the rows of a pack, which are one batch then, come twice; and whether they were declined. */
+XENT_INLINE int NAME(come_twice)(const NAME(sweeper) * w) {
+    return w->x->blocks && w->x->blocks->twice;
+}
+XENT_INLINE int NAME(declined)(const NAME(sweeper) * w) {
+    return NAME(come_twice)(w) && *w->x->blocks->declined;
 }
 
 /* lse of a row whose log(1 + s) is log_s. */

@@ -1,8 +1,8 @@
-/* Rows summed one by one: of any length, and of one block each, several together. Included once per dtype, in row.h. */
+/* Rows summed one by one: of any length, and of one block each, several together. Included once per dtype, in sweeper.c. */
 
 /* Sum row r of those found; its terms, unscaled, go to its row of the output (NULL: nowhere), the scales of its blocks
  * where scale_of_block says. */
-static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
+void KERNEL(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
     char *x_row = w->x_rows[r], *out_row = w->out_rows[r];
     const ptrdiff_t classes = w->layout->classes;
     *sum = (rowsum){.max = -INFINITY, .min = INFINITY, .kind = ROW_EMPTY};
@@ -19,7 +19,7 @@ static inline void NAME(row_sum)(NAME(sweeper) * w, int r, rowsum *sum) {
         if (w->by_long_flow)
             NAME(flow_block)(w, b, x, n, &found, &look, &block);
         else
-            NAME(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &found, &look, &block);
+            KERNEL(block_sum)(x, n, e, w->room, w->shifted, &w->lanes[0], &found, &look, &block);
         if (out_row && !stored_there) scatter_block(w->layout, w->out, out_row, start, n, e, sizeof(REAL));
         if (out_row && classes > XENT_BLOCK)
             *NAME(scale_of_block)(w, b, r) = (block_scale){block.max, block.scale, block.far};
@@ -47,7 +47,7 @@ static inline void NAME(sweep_row)(NAME(sweeper) * w, int r, coming_logits *comi
     look_ahead look = NAME(ahead_of)(w, r, x, 0);
     look.coming = coming;
     if (sum->far) {
-        NAME(block_sum)(x, classes, e, w->room, w->shifted, &w->lanes[r], &found, &look, sum);
+        KERNEL(block_sum)(x, classes, e, w->room, w->shifted, &w->lanes[r], &found, &look, sum);
         return;
     }
     NAME(block_sweep)(x, classes, e, w->room, by, &w->lanes[r], &look);

@@ -1,10 +1,5 @@
-/* The terms of rows scaled out, and results below the smallest normal number made 0. Included once per dtype, in row.h.
+/* The terms of rows scaled out, and results below the smallest normal number made 0. Included once per dtype, in sweeper.c.
  */
-
-/* Round once; below the smallest normal number, 0. */
-XENT_INLINE REAL NAME(rounded)(double v) {
-    return (REAL)zero_if(fabs(v) < REAL_MIN, v);
-}
 
 /* e <- e times a factor, rounded once. */
 XENT_INLINE void NAME(scale_terms)(REAL *restrict e, ptrdiff_t n, const NAME(factor) * its, const int flushes) {
@@ -196,24 +191,6 @@ static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
     }
 }
 
-/* The same for a result formed 2^128 too large, so that no step before the last comes near a subnormal. */
-XENT_INLINE REAL NAME(lowered)(double v) {
-    return fabs(v) < REAL_MIN * 0x1p128 ? (REAL)0 : (REAL)(v * 0x1p-128);
-}
-
-static inline void NAME(write_element)(NAME(sweeper) * w, char *out_row, ptrdiff_t i, REAL value) {
-    memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
-}
-
-static inline void NAME(row_fill)(NAME(sweeper) * w, char *out_row, REAL value) {
-    const ptrdiff_t step = w->out->direct ? 1 : w->out->columns;
-    if (step)
-        for (ptrdiff_t i = 0; i < w->layout->classes; i++) ((REAL *)out_row)[i * step] = value;
-    else
-        for (ptrdiff_t i = 0; i < w->layout->classes; i++)
-            memcpy(element_of(w->layout, w->out, out_row, i), &value, sizeof value);
-}
-
 /* The terms of XENT_SIDE rows scaled by their factors; the largest of each becomes `likely`. flushes, a constant: results may
  * vanish. */
 XENT_INLINE void NAME(scale_columns)(REAL *restrict v, ptrdiff_t stride, ptrdiff_t classes, const NAME(side_scale) * by,
@@ -257,7 +234,7 @@ XENT_INLINE void NAME(columns_scaled_to_rows)(REAL *columns, ptrdiff_t n, const 
         return;
     }
 #endif
-    NAME(columns_to_rows)(columns, n, rows, count);
+    KERNEL(columns_to_rows)(columns, n, rows, count);
 }
 XENT_NOINLINE void NAME(scale_to_rows)(REAL *columns, ptrdiff_t n, const NAME(side_scale) * by, REAL *const *rows,
                                        int count) {
@@ -352,7 +329,7 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
         (plain ? NAME(scale_side) : NAME(scale_side_flushing))(v, w->column_stride, classes, &scale);
         for (int r = at; r < at + left && odd; r++)
             if (by.odd[r]) NAME(scale_odd_row)(w, r);
-        if (to) NAME(columns_to_rows)(v, classes, to + at, left);
+        if (to) KERNEL(columns_to_rows)(v, classes, to + at, left);
     }
 }
 
@@ -362,64 +339,4 @@ XENT_NOINLINE void NAME(put_labels)(const known_results *known, int rows, REAL *
     for (int r = 0; r < rows; r++) at[r] = NAME(rounded)(known->label_is[r]);
     for (int r = 0; r < rows; r++) to[r][known->labels[r] * stride] = at[r];
     count_losses(known, rows);
-}
-
-#include "long_columns.h"
-
-/* The results of a batch of columns, in their places. */
-static inline void NAME(put_columns)(NAME(sweeper) * w, int rows, const known_results *known) {
-    if (w->x->blocks) {
-        (w->x->blocks->twice ? NAME(long_columns_anew) : NAME(long_columns_scale))(w, rows, known);
-        if (known) count_losses(known, rows);
-        return;
-    }
-    NAME(narrow_scale)(w, rows, NULL);
-    if (known) NAME(put_labels)(known, rows, (REAL *const *)w->out_rows, w->out->columns);
-}
-
-/* The results of a batch whose rows are side by side. Of large results, rows that follow each other are put together
- * first, then stored past the cache as one. */
-static inline void NAME(put_narrow)(NAME(sweeper) * w, int rows, const known_results *known) {
-    const ptrdiff_t classes = w->layout->classes, size = classes * (ptrdiff_t)sizeof(REAL);
-    const int down = rows > 1 && w->out_rows[1] < w->out_rows[0];
-    int together = w->streams;
-    for (int r = 1; r < rows && together; r++) together = w->out_rows[r] - w->out_rows[r - 1] == (down ? -size : size);
-    REAL *first = (REAL *)w->out_rows[down ? rows - 1 : 0], *to[XENT_ROWS];
-    REAL *start = w->kept + (uintptr_t)first % XENT_LINE / sizeof(REAL);
-    to[0] = !together ? (REAL *)w->out_rows[0] : down ? start + (rows - 1) * classes : start; /* there is a row */
-    for (int r = 1; r < rows; r++)
-        to[r] = together ? start + (down ? rows - 1 - r : r) * classes : (REAL *)w->out_rows[r];
-    NAME(narrow_scale)(w, rows, to);
-    if (known) NAME(put_labels)(known, rows, to, 1);
-    if (together) stream_out(first, start, rows * size);
-}
-
-static inline void NAME(let_blocks_flow)(NAME(sweeper) * w, const known_results *known); /* long_flow.h */
-
-/* Scale the terms of the rows of the last sum_rows, but those that flow (flow.h, long_flow.h), by their factors; NaN where a
- * row is not finite. */
-static inline void NAME(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known) {
-    const row_batch *b = &w->batch;
-    const ptrdiff_t classes = w->layout->classes;
-    const int asks =
-        !NAME(asks_further)(SUM_IN_PLACE) && w->out->data == w->x->data && rows > 1 && !w->x->next && !w->x->columns;
-    if (w->side_by_side && (!w->x->blocks || w->x->blocks->twice || NAME(long_columns_plain)(w, rows))) {
-        (w->out->columns ? NAME(put_columns) : NAME(put_narrow))(w, rows, known);
-        return;
-    }
-    if (w->by_long_flow) NAME(let_blocks_flow)(w, known);
-    for (int r = 0; r < rows; r++) {
-        if (w->flowed[r]) continue;
-        if (b->kind[r] != ROW_FINITE)
-            NAME(row_fill)(w, w->out_rows[r], (REAL)NAN);
-        else {
-            /* In place, the logits of the next batch are asked for now, where no sweep does: memory would else wait. */
-            for (size_t i = 0; asks && i < (size_t)classes * sizeof(REAL); i += XENT_LINE)
-                __builtin_prefetch(w->out_rows[r] + i + XENT_LOGITS_AT_ONCE * sizeof(REAL), 0, 2);
-            NAME(row_scale)(w, r, (wide){w->factor_hi[r], w->factor_lo[r]});
-        }
-        if (known)
-            NAME(write_element)(w, w->out_rows[r], (ptrdiff_t)known->labels[r], NAME(rounded)(known->label_is[r]));
-    }
-    if (known) count_losses(known, rows);
 }

@@ -127,7 +127,7 @@ void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     const wide scale = {a->grad_scale[0], a->grad_scale[1]};
     const int weighted = a->element_weight || a->problem->sample_weight.data || a->pos_weight.data;
     double hi[XENT_LANES] = {0}, lo[XENT_LANES] = {0};
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     for (ptrdiff_t rows; first < last; first += rows) {
         rows = last - first < at_once ? last - first : at_once;
         for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
@@ -151,6 +151,6 @@ void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
     wide total = {0.0, 0.0};
     for (int l = 0; l < XENT_LANES; l++) add_loss(&total, hi[l]), total.lo += lo[l];
     put_total(a, group, total);
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 #endif

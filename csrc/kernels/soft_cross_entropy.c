@@ -173,7 +173,7 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
         const double *t_hi = t->hi, *t_lo = t->lo;
         if (classes > XENT_BLOCK) { /* the sum of several blocks does not know of those that are -inf throughout */
             REAL most, here;
-            NAME(extremes)(x, n, &most, &here);
+            KERNEL(extremes)(x, n, &most, &here);
             least = here < least ? here : least;
         }
         if (least == -REAL_INF) given = NULL;
@@ -246,16 +246,16 @@ static void NAME(only_rows)(const xent_loss_args *a, NAME(sweeper) * w, soft_row
             times = counted > times ? counted : times;
         }
         NAME(make_room)(w, p->z_loss == 0.0 ? times : INFINITY);
-        NAME(find_these)(w, row, step);
+        KERNEL(find_these)(w, row, step);
         if (in_place) NAME(label_logits)(w, step, y, k.z); /* before they are overwritten */
-        NAME(sum_found)(w, step);
+        KERNEL(sum_found)(w, step);
         if (!in_place) NAME(label_logits)(w, step, y, k.z);
         NAME(label_rows)(w, &k, step, p->z_loss);
         for (int r = 0; r < step; r++) k.loss[r] = k.loss[r] == k.loss[r] ? k.loss[r] : NAN; /* of one sign */
         const int weightless = NAME(put_losses)(a, row, step, weight, &k);
         memcpy(rows->loss + at, k.loss, (size_t)step * sizeof *k.loss);
         if (!a->grad) continue;
-        NAME(scale_rows)(w, step, NULL);
+        KERNEL(scale_rows)(w, step, NULL);
         for (int r = 0; r < step; r++)
             NAME(write_element)(w, w->out_rows[r], (ptrdiff_t)y[r], NAME(rounded)(k.grad[r]));
         if (weightless) NAME(fill_weightless)(a, w, step, weight);
@@ -274,8 +274,8 @@ static void NAME(spread_rows)(const xent_loss_args *a, NAME(sweeper) * w, NAME(t
     w->out_asked = (asked_lines){0}; /* side_rows asks for the lines of the results */
     NAME(make_room)(w, INFINITY);    /* as often as they may count */
     w->keeps_logits = by_side;
-    NAME(find_these)(w, rows->row, n);
-    NAME(sum_found)(w, n);
+    KERNEL(find_these)(w, rows->row, n);
+    KERNEL(sum_found)(w, n);
     w->out = a->grad, w->out_asked = asked;
     if (a->grad) these_rows(a->layout, a->grad, rows->row, n, w->out_rows);
     NAME(row_weights)(a, rows->row, n, weight, &k);
@@ -340,7 +340,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     soft_rows rows, some;
     block_scale few[XENT_BLOCKS_ON_STACK];
     loss_sums sums = sums_from(a, first, last, group);
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     w.streams = NAME(goes_past)(a->layout, a->logits, a->grad); /* soft_row's: may_stream was measured without */
     NAME(targets_open)(&t, a);
     const ptrdiff_t classes = a->layout->classes;
@@ -369,6 +369,6 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     }
     while (sums.end < last) close_group(&sums);
     close_group(&sums);
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 #endif

@@ -74,7 +74,7 @@ static void NAME(side_numbers)(const xent_loss_args *a, const ptrdiff_t *row, co
     for (int r = n; r < XENT_SIDE; r++) rows[r] = rows[0];
     if (side->as_given) {
         REAL least[XENT_SIDE];
-        NAME(rows_to_columns)((const REAL *const *)rows, classes, side->q, side->most, least);
+        KERNEL(rows_to_columns)((const REAL *const *)rows, classes, side->q, side->most, least);
         NAME(add_side_given)(side->q, classes, side->sum);
         return;
     }
@@ -239,6 +239,6 @@ static int NAME(side_rows)(const xent_loss_args *a, NAME(sweeper) * w, NAME(soft
     for (int r = 0; r < n; r++) to[r] = (REAL *)w->out_rows[r];
     for (int r = 0; r < n && odd; r++) to[r] = side->odd[r] != 0.0 ? nowhere : to[r];
     NAME(SIDE_GRADS)[side->as_given][deep](x, stride, classes, side);
-    NAME(columns_to_rows)(x, classes, to, n);
+    KERNEL(columns_to_rows)(x, classes, to, n);
     return odd;
 }

@@ -12,10 +12,10 @@
 void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
-        NAME(sum_rows)(&w, first, n);
+        KERNEL(sum_rows)(&w, first, n);
         if (NAME(declined)(&w)) break;
         for (int r = 0; r < n; r++) {
             const double lse = w.batch.max[r] + w.batch.log_s[r];
@@ -26,7 +26,7 @@ void KERNEL(logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t las
             ((REAL *)a->row_out)[first + r] = NAME(rounded)(NAME(row_lse)(&sum, w.batch.log_s[r]));
         }
     }
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 
 /* Row r of the last sum_rows is to be divided by its sum. */
@@ -41,18 +41,18 @@ static void NAME(softmax_factor)(NAME(sweeper) * w, int r, void *of) {
 void KERNEL(softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    if (!NAME(sweeper_start)(&w, a->layout, a->x, a->out, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->x, a->out, few, a->failed)) return;
     w.flow.factor = NAME(softmax_factor), w.logs = 0;
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         n = last - first < at_once ? (int)(last - first) : at_once;
-        NAME(sum_rows)(&w, first, n);
+        KERNEL(sum_rows)(&w, first, n);
         if (NAME(declined)(&w)) break;
         for (int r = 0, padded = padded_rows(n); r < padded; r++) NAME(softmax_factor)(&w, r, NULL);
-        if (NAME(declines)(&w, n, 1)) break;
-        NAME(scale_rows)(&w, n, NULL);
+        if (KERNEL(declines)(&w, n, 1)) break;
+        KERNEL(scale_rows)(&w, n, NULL);
         NAME(send_blocks)(&w);
     }
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 
 /* log p = x - max - log_s of n logits; `to` may be x. None can vanish where log_s does not: 60000 x 100 4 % faster. */
@@ -117,15 +117,15 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     const ptrdiff_t classes = a->layout->classes;
-    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     NAME(ask_for_results)(&w, a->out);
     w.keeps_logits =
         a->x->blocks || (a->out->direct && (classes <= NAME(FEW_LOGS) || w.out_asked.lines)); /* up to XENT_NARROW */
     for (int n, at_once = NAME(rows_at_once)(&w); first < last; first += n) {
         char *out_rows[XENT_ROWS];
         n = last - first < at_once ? (int)(last - first) : at_once;
-        NAME(sum_rows)(&w, first, n);
-        if (NAME(declines)(&w, n, 0)) break;
+        KERNEL(sum_rows)(&w, first, n);
+        if (KERNEL(declines)(&w, n, 0)) break;
         for (int r = n; r < XENT_ROWS; r++) w.batch.log_s[r] = 1.0; /* of no row: nothing of it vanishes */
         rows_of(a->layout, a->out, first, n, out_rows);
         if (!w.side_by_side || !w.batch.ordinary || w.columns_stored) {
@@ -141,9 +141,9 @@ void KERNEL(log_softmax)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t l
             REAL *columns = NAME(columns_of)(&w, r / XENT_SIDE);
             NAME(side_logs)(columns, w.column_stride, classes, w.batch.max + r, w.batch.log_s + r);
             if (!a->x->columns)
-                NAME(columns_to_rows)(columns, classes, (REAL **)out_rows + r, n - r < XENT_SIDE ? n - r : XENT_SIDE);
+                KERNEL(columns_to_rows)(columns, classes, (REAL **)out_rows + r, n - r < XENT_SIDE ? n - r : XENT_SIDE);
         }
     }
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 #endif

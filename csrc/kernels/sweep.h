@@ -1,11 +1,6 @@
 /* The two sweeps over a block of a row: extremes, then terms, added in lanes; and what is done on their way. Included once
- * per dtype, in rowsum.h, which says what they are for.
+ * per dtype, in block_sum.h.
  */
-/* What a block leaves in the lanes: of float32, lane l of lanes.h in (l - n) % XENT_LANES, whatever n. */
-typedef struct {
-    REAL hi[XENT_LANES], lo[XENT_LANES];
-} NAME(lanes);
-
 XENT_INLINE REAL NAME(sigma)(double guard) {
     return (REAL)power_of_two((int)guard + 1);
 }
@@ -44,7 +39,7 @@ XENT_INLINE ptrdiff_t NAME(aligned_groups)(ptrdiff_t n) {
         most[l] = most[l + half] > most[l] ? most[l + half] : most[l];      \
         least[l] = least[l + half] < least[l] ? least[l + half] : least[l]; \
     }
-XENT_NOINLINE void NAME(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REAL *smallest) {
+void KERNEL(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REAL *smallest) {
     REAL most[XENT_LANES], least[XENT_LANES], few[XENT_LANES];
     for (int l = 0; l < XENT_LANES; l++) most[l] = -REAL_INF, least[l] = REAL_INF;
     if (n < XENT_LANES) {
@@ -93,14 +88,6 @@ XENT_INLINE int NAME(asks_further)(int mode) {
     return mode != SUM_STORE && mode != SUM_IN_PLACE;
 #endif
 }
-
-/* By what terms are scaled: hi + lo. Where results may vanish products are formed too large, then made smaller by two powers of
- * two; a term below `least`, whose result would be no normal number, is 0 before that, as its product with lo would be
- * subnormal, which takes a processor long. Of a factor that needs none of this, least is 0, and both powers are 1. What is 0 is
- * +0 where `zero` is, and what the product made it where that is -0. */
-typedef struct {
-    REAL hi, lo, least, down, down2, zero;
-} NAME(factor);
 
 /* The terms of an earlier row, which a sweep scales on its way: terms[i], by a factor, to to[i], past the cache. `to`
  * is the start of a line, n a whole number of XENT_LANES, no more than the sweep takes so. Or, at `terms`, n lines of any

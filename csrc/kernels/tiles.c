@@ -61,13 +61,13 @@ static wide mass_of(const smoothing *e, const row_state *s) {
 static void NAME(given_sum)(NAME(sweeper) * w, const rowsum *sum) {
     w->batch.ordinary = 1;
     put_sum(&w->batch, 0, sum);
-    NAME(batch_logs)(w, 1);
+    KERNEL(batch_logs)(w, 1);
 }
 
 void KERNEL(block_sums)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t last) {
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
-    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         coming_logits coming = {.x = NULL};
         for (ptrdiff_t start = 0, b = 0; start < a->layout->classes; start += XENT_BLOCK, b++) {
@@ -77,11 +77,11 @@ void KERNEL(block_sums)(const xent_reduce_args *a, ptrdiff_t first, ptrdiff_t la
             look_ahead look = NAME(ahead_of)(&w, 0, x, start);
             coming = NAME(behind)(&w, x, n, left - n), look.coming = &coming;
             rowsum block;
-            NAME(block_sum)(x, n, NULL, w.room, w.shifted, &w.lanes[0], &found, &look, &block);
+            KERNEL(block_sum)(x, n, NULL, w.room, w.shifted, &w.lanes[0], &found, &look, &block);
             memcpy((char *)a->row_out + (b * a->layout->rows + row) * XENT_SUM_BYTES, &block, sizeof block);
         }
     }
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 
 void KERNEL(sums_lse)(const void *sums, ptrdiff_t blocks, ptrdiff_t rows, void *out, void *total) {
@@ -110,7 +110,7 @@ void KERNEL(tile_sum)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, 
     block_scale few[XENT_BLOCKS_ON_STACK];
     double q[XENT_SMALL_BLOCK];
     (void)group;
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, NULL, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->logits, NULL, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         row_state *s = state_of(a, row);
         char *x_row = row_of(a->layout, a->logits, row);
@@ -118,7 +118,7 @@ void KERNEL(tile_sum)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, 
         rowsum sum;
         if (is_ignored(p, row, &y)) continue;
         w.x_rows[0] = x_row, w.out_rows[0] = NULL;
-        NAME(row_sum)(&w, 0, &sum);
+        KERNEL(row_sum)(&w, 0, &sum);
         if (s->begun++)
             add_block(&s->sum, &sum);
         else
@@ -140,7 +140,7 @@ void KERNEL(tile_sum)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, 
             }
         }
     }
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 
 /* One block of one row: the gradient to w->terms, the gaps to the state. */
@@ -176,7 +176,7 @@ void KERNEL(tile_grad)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last,
     block_scale few[XENT_BLOCKS_ON_STACK];
     double q[XENT_SMALL_BLOCK];
     (void)group;
-    if (!NAME(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->logits, a->grad, few, a->failed)) return;
     for (ptrdiff_t row = first; row < last; row++) {
         row_state *s = state_of(a, row);
         char *x_row = row_of(a->layout, a->logits, row), *out_row = a->grad ? row_of(a->layout, a->grad, row) : NULL;
@@ -221,7 +221,7 @@ void KERNEL(tile_grad)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last,
         if (out_row && !soft && finite && y >= a->tile->first && y < a->tile->first + classes)
             NAME(write_element)(&w, out_row, (ptrdiff_t)y - a->tile->first, NAME(rounded)(k.grad[0]));
     }
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 
 void KERNEL(tile_finish)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, ptrdiff_t group) {
@@ -230,7 +230,7 @@ void KERNEL(tile_finish)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
     NAME(sweeper) w;
     block_scale few[XENT_BLOCKS_ON_STACK];
     wide total = {0.0, 0.0};
-    if (!NAME(sweeper_start)(&w, a->layout, NULL, NULL, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, NULL, NULL, few, a->failed)) return;
     w.out_rows[0] = NULL;
     for (ptrdiff_t row = first; row < last; row++) {
         const row_state *s = state_of(a, row);
@@ -260,6 +260,6 @@ void KERNEL(tile_finish)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t las
         NAME(put_row)(a, &w, row, weight, loss, lse, &total);
     }
     put_total(a, group, total);
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 #endif

@@ -1,10 +1,7 @@
 /* Rows side by side: XENT_SIDE rows as columns of a buffer, element [c][r] that of class c of row r, and back. Included once
- * per dtype, in row.h. */
+ * per dtype, in sweeper.c. */
 
-#include "squares_turned.h"
-
-enum { NAME(SQUARE) = 16 / (int)sizeof(REAL), NAME(FEW_SQUARES) = sizeof(REAL) == 4 ? 16 : 0 };
-static const xent_type NAME(own_type) = sizeof(REAL) == 4 ? XENT_FLOAT32 : XENT_FLOAT64;
+enum { NAME(FEW_SQUARES) = sizeof(REAL) == 4 ? 16 : 0 };
 
 /* Rows of two or three classes, each of which begins where the one before it ends: the number is a constant at every call, as
  * compilers have shuffles of their own for that (float32, 1000000 x 3: 4.7 ns per logit, number by number 5.1). Squares have
@@ -39,7 +36,7 @@ XENT_INLINE void NAME(side_extremes)(const REAL *restrict v, ptrdiff_t stride, p
         }
     memcpy(most, high, sizeof high), memcpy(least, low, sizeof low);
 }
-XENT_NOINLINE void NAME(narrow_extremes)(const REAL *v, ptrdiff_t stride, ptrdiff_t classes, REAL *most, REAL *least) {
+void KERNEL(narrow_extremes)(const REAL *v, ptrdiff_t stride, ptrdiff_t classes, REAL *most, REAL *least) {
     NAME(side_extremes)(v, stride, classes, most, least, 0);
 }
 
@@ -97,7 +94,7 @@ XENT_INLINE void NAME(last_to_rows)(const REAL *columns, ptrdiff_t n, REAL *cons
 /* Classes 0 .. n - 1 of XENT_SIDE rows to columns[c][r], and the extremes of each row. Few rows at a time, each from end to end:
  * that is how memory is fetched ahead, and the extremes of float32 are found on the way. But up to FEW_SQUARES classes one square
  * of each row after another, and the extremes behind it, as more instructions begin a row than such a row takes. */
-XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns, REAL *most, REAL *least) {
+void KERNEL(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns, REAL *most, REAL *least) {
 #ifdef XENT_SHUFFLES
     const int looks = sizeof(REAL) == 4; /* of float64 gcc 12 takes number by number what is a vector */
     const ptrdiff_t whole = n / NAME(SQUARE) * NAME(SQUARE);
@@ -134,7 +131,7 @@ XENT_NOINLINE void NAME(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, R
     if (few && n == 3) NAME(few_to_columns)(rows[0], 3, columns);
     for (int r = 0; r < XENT_SIDE && !whole && !few; r++)
         for (ptrdiff_t c = 0; c < n; c++) columns[c * XENT_SIDE + r] = rows[r][c];
-    NAME(narrow_extremes)(columns, XENT_SIDE, n, most, least);
+    KERNEL(narrow_extremes)(columns, XENT_SIDE, n, most, least);
 }
 
 /* By what the terms of rows side by side are scaled: a factor for each, the largest term to what is likely. */
@@ -190,7 +187,7 @@ XENT_INLINE void NAME(squares_to_rows)(const REAL *columns, ptrdiff_t n, REAL *c
 #endif
 
 /* And back, to the first `count` of them. */
-XENT_NOINLINE void NAME(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int count) {
+void KERNEL(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int count) {
     int end = 0;
 #ifdef XENT_SHUFFLES
     end = n < NAME(SQUARE) ? 0 : count / NAME(AT_ONCE) * NAME(AT_ONCE);
@@ -209,17 +206,4 @@ XENT_NOINLINE void NAME(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL 
     if (few && n == 3) NAME(columns_to_few)(columns, 3, rows[0]);
     for (int r = end; r < count && !few; r++)
         for (ptrdiff_t c = 0; c < n; c++) rows[r][c] = columns[c * XENT_SIDE + r];
-}
-
-/* The numbers of XENT_SIDE rows, of any type and layout, as columns of doubles. */
-static inline void NAME(numbers_to_columns)(const xent_layout *layout, const xent_view *view, char *const *rows,
-                                            double *columns) {
-    double numbers[XENT_NARROW];
-    for (int r = 0; r < XENT_SIDE; r++) {
-        gather_numbers(layout, view, rows[r], 0, layout->classes, numbers);
-        for (ptrdiff_t c = 0; c < layout->classes; c++) columns[c * XENT_SIDE + r] = numbers[c];
-    }
-}
-XENT_NOINLINE void NAME(widen)(const REAL *restrict v, ptrdiff_t n, double *restrict to) {
-    for (ptrdiff_t i = 0; i < n; i++) to[i] = (double)v[i];
 }

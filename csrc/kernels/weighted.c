@@ -144,7 +144,7 @@ static void NAME(side_in)(const xent_layout *layout, const xent_view *view, ptrd
     for (int r = n; r < XENT_SIDE; r++) rows[r] = rows[0];
     if (view->direct && view->type == NAME(own_type)) {
         REAL most[XENT_SIDE], least[XENT_SIDE];
-        NAME(rows_to_columns)((const REAL *const *)rows, layout->classes, few, most, least);
+        KERNEL(rows_to_columns)((const REAL *const *)rows, layout->classes, few, most, least);
         NAME(widen)(few, layout->classes * XENT_SIDE, to);
     } else
         NAME(numbers_to_columns)(layout, view, rows, to);
@@ -215,7 +215,7 @@ void KERNEL(weighted_logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrd
     NAME(weighted_side) side;
     block_scale few[XENT_BLOCKS_ON_STACK];
     const ptrdiff_t classes = a->layout->classes;
-    if (!NAME(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
+    if (!KERNEL(sweeper_start)(&w, a->layout, a->x, NULL, few, a->failed)) return;
     while (first < last) {
         const int n = last - first < XENT_SIDE ? (int)(last - first) : XENT_SIDE;
         if (n > 1 && classes > 0 && classes <= NAME(FEW_WEIGHTED)) {
@@ -224,6 +224,6 @@ void KERNEL(weighted_logsumexp)(const xent_reduce_args *a, ptrdiff_t first, ptrd
         } else
             NAME(weighted_row)(a, &w, first++, &v);
     }
-    NAME(sweeper_stop)(&w, few);
+    KERNEL(sweeper_stop)(&w, few);
 }
 #endif
