@@ -1,5 +1,5 @@
 """Calls of a few rows of a few classes, which are not worth being turned, and are taken one by one (most_alone in
-csrc/kernels/row.h): the bits of the same rows among many, whatever their number."""
+csrc/kernels/sweeper.c): the bits of the same rows among many, whatever their number."""
 
 import numpy as np
 import pytest

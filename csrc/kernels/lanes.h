@@ -36,7 +36,10 @@ enum {
     XENT_STORES_AHEAD = 2048
 };
 
+/* SHARED: what other files call, too, and gcc is not to make part of a large function, where it takes number by number what it
+ * takes by vectors elsewhere. */
 #define XENT_INLINE   static inline __attribute__((always_inline))
+#define XENT_SHARED   __attribute__((noinline))
 #define XENT_NOINLINE static __attribute__((noinline, unused))
 
 /* One line, at a line's start, stored past the cache where the processor can: what nobody reads soon need not be fetched

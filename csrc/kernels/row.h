@@ -214,17 +214,18 @@ int KERNEL(declines)(const NAME(sweeper) * w, int rows, int scaled);
  * the place of some. */
 void KERNEL(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known);
 
-/* One row of those found, of any length; a block of one; and log(1 + s) of those of a batch. */
+/* One row of those found, of any length; a block of one; log(1 + s) of the rows of a batch, if asked for, and harmless numbers
+ * where a row has no sum, or is none. */
 void KERNEL(row_sum)(NAME(sweeper) * w, int r, rowsum *sum);
 void KERNEL(block_sum)(const REAL *x, ptrdiff_t n, REAL *e, headroom room, REAL *shifted, NAME(lanes) * lanes,
                        const coming_logits *found, const look_ahead *look, rowsum *out);
-void KERNEL(batch_logs)(NAME(sweeper) * w, int rows);
+XENT_SHARED void KERNEL(batch_logs)(NAME(sweeper) * w, int rows);
 
 /* The largest and the smallest of a row; rows to columns, with theirs, those of columns, and columns to rows (transpose.h). */
-void KERNEL(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REAL *smallest);
-void KERNEL(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns, REAL *most, REAL *least);
-void KERNEL(narrow_extremes)(const REAL *v, ptrdiff_t stride, ptrdiff_t classes, REAL *most, REAL *least);
-void KERNEL(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int count);
+XENT_SHARED void KERNEL(extremes)(const REAL *x, ptrdiff_t n, REAL *largest, REAL *smallest);
+XENT_SHARED void KERNEL(rows_to_columns)(const REAL *const *rows, ptrdiff_t n, REAL *columns, REAL *most, REAL *least);
+XENT_SHARED void KERNEL(narrow_extremes)(const REAL *v, ptrdiff_t stride, ptrdiff_t classes, REAL *most, REAL *least);
+XENT_SHARED void KERNEL(columns_to_rows)(const REAL *columns, ptrdiff_t n, REAL *const *rows, int count);
 
 /* Round once; below the smallest normal number, 0. */
 XENT_INLINE REAL NAME(rounded)(double v) {
@@ -309,20 +310,6 @@ XENT_INLINE int NAME(rows_at_once)(const NAME(sweeper) * w) {
                         : NAME(flows)(w) ? most
                                          : XENT_LOGITS_AT_ONCE / whole_groups(classes);
     return n < 1 ? 1 : n > most ? most : (int)n;
-}
-
-/* Whether rows of so many classes go past the cache where results are large. With AVX2 not those side by side, whose lines are
- * asked for meanwhile: 400000 x 12, 65536 x 100, and 5000000 x 10 of 200 MB take 0.83 to 0.93 of the time through it, with two
- * threads, 0.90 to 0.97 with one (with AVX-512, before lines were asked for, 65536 x 100 took 0.56 ns per logit past it, 0.75
- * through it). Nor float64 that flows, of few classes: 200000 x 250 0.76, 60000 x 500 0.83, 40000 x 1000 0.84; but 16384 x 2000
- * 1.07. */
-XENT_INLINE int NAME(may_stream)(ptrdiff_t classes) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
-    return classes > (sizeof(REAL) == 4 ? XENT_NARROW : 1536);
-#else
-    (void)classes;
-    return 1;
-#endif
 }
 
 /* Whether results go past the cache: large ones, not in place. */

@@ -17,7 +17,6 @@
 #include "long_flow.h"
 #include "row_sums.h"
 
-/* log(1 + s) of the rows of a batch, if asked for, and harmless numbers where a row has no sum, or is none. */
 void KERNEL(batch_logs)(NAME(sweeper) * w, int rows) {
     row_batch *b = &w->batch;
     const int padded = padded_rows(rows);
@@ -29,7 +28,6 @@ void KERNEL(batch_logs)(NAME(sweeper) * w, int rows) {
         b->log_s[r] = log1p_wide(NAME(div)((wide){b->rest_hi[r], b->rest_lo[r]}, (wide){b->top_hi[r], b->top_lo[r]}));
 }
 
-/* Where rows row[0 .. n) are, in their order. */
 void KERNEL(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int n) {
     const ptrdiff_t size = w->layout->classes * (ptrdiff_t)sizeof(REAL);
     these_rows(w->layout, w->x, row, n, w->x_rows);
@@ -46,7 +44,6 @@ void KERNEL(find_these)(NAME(sweeper) * w, const ptrdiff_t *row, int n) {
         memset(w->out_rows, 0, (size_t)n * sizeof *w->out_rows);
 }
 
-/* The sums of the rows that find_these found to w->batch, their terms to w->out if there is one. */
 void KERNEL(sum_found)(NAME(sweeper) * w, int rows) {
     const ptrdiff_t classes = w->layout->classes;
     const int direct = classes > 0 && w->x->direct && (!w->out || w->out->direct);
@@ -71,7 +68,6 @@ void KERNEL(sum_found)(NAME(sweeper) * w, int rows) {
     KERNEL(batch_logs)(w, rows);
 }
 
-/* The same of rows first .. first + rows - 1. */
 void KERNEL(sum_rows)(NAME(sweeper) * w, ptrdiff_t first, int rows) {
     ptrdiff_t row[XENT_ROWS];
     for (int r = 0; r < XENT_ROWS; r++) row[r] = first + r;
@@ -135,6 +131,20 @@ void KERNEL(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known)
     if (known) count_losses(known, rows);
 }
 
+/* Whether rows of so many classes go past the cache where results are large. With AVX2 not those side by side, whose lines are
+ * asked for meanwhile: 400000 x 12, 65536 x 100, and 5000000 x 10 of 200 MB take 0.83 to 0.93 of the time through it, with two
+ * threads, 0.90 to 0.97 with one (with AVX-512, before lines were asked for, 65536 x 100 took 0.56 ns per logit past it, 0.75
+ * through it). Nor float64 that flows, of few classes: 200000 x 250 0.76, 60000 x 500 0.83, 40000 x 1000 0.84; but 16384 x 2000
+ * 1.07. */
+XENT_INLINE int NAME(may_stream)(ptrdiff_t classes) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    return classes > (sizeof(REAL) == 4 ? XENT_NARROW : 1536);
+#else
+    (void)classes;
+    return 1;
+#endif
+}
+
 /* Up to so many rows of few classes are taken one by one: side by side, XENT_SIDE of them take their time. With AVX2,
  * in us by a call: 8 x 200 2.6 against 5.4, 8 x 100 2.2 and 3.5, 4 x 32 1.6 and 2.1, 4 x 10 1.6 and 1.7; 10 x 32 the
  * same. */
@@ -143,7 +153,6 @@ XENT_INLINE int NAME(most_alone)(ptrdiff_t classes) {
     return most < XENT_SWEPT ? (int)most : XENT_SWEPT;
 }
 
-/* Ready for rows of this layout; 0 where there is no memory for the scales of a row of very many classes. */
 int KERNEL(sweeper_start)(NAME(sweeper) * w, const xent_layout *layout, const xent_view *x, const xent_view *out,
                           block_scale *few, atomic_int *failed) {
     const size_t blocks = (size_t)((layout->classes + XENT_BLOCK - 1) / XENT_BLOCK);

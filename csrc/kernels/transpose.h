@@ -1,5 +1,6 @@
 /* Rows side by side: XENT_SIDE rows as columns of a buffer, element [c][r] that of class c of row r, and back. Included once
  * per dtype, in sweeper.c. */
+#include "squares_turned.h"
 
 enum { NAME(FEW_SQUARES) = sizeof(REAL) == 4 ? 16 : 0 };
 
