@@ -39,12 +39,19 @@ enum {
 enum { UNSCALED, SCALED, SCALED_FLUSHING /* where results may vanish */ };
 /* Results of this size go past the cache: in rows of XENT_KEPT classes and more, one by one (flow.h; with AVX-512 40,000 x 168
  * is no faster so, 60,000 x 130 slower), and in rows of up to XENT_NARROW, many of which go as one; those that may_stream allows.
- * Checks of the C code set both so low that theirs do, but for what it keeps in the cache. */
+ * Checks of the C code set these so low that theirs do. */
 #ifndef XENT_STREAM_BYTES
 #define XENT_STREAM_BYTES (1 << 24)
 #endif
 #ifndef XENT_KEPT
 #define XENT_KEPT (XENT_NARROW < 192 ? 192 : XENT_NARROW + 1)
+#endif
+/* With AVX2 rows of up to so many classes do not, since their terms are scaled by 32 at once. Through the cache take, of the time
+ * past it, 33000 x 500 0.92, 16384 x 300 0.88, 8192 x 1000 0.91 to 0.94, with one thread 0.83 to 0.90, 30000 x 1000 0.97, 100000 x
+ * 1000 1.00; but 8192 x 1400 1.02, 8192 x 2500 1.07 to 1.15, 4096 x 4000 1.09 to 1.18. float64: 200000 x 250 0.76, 60000 x 500
+ * 0.83, 40000 x 1000 0.84; but 16384 x 2000 1.07. */
+#ifndef XENT_THROUGH
+#define XENT_THROUGH (sizeof(REAL) == 4 ? 1200 : 1536)
 #endif
 _Static_assert(XENT_KEPT > XENT_NARROW, "rows side by side leave no terms to keep");
 

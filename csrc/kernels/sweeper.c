@@ -131,14 +131,13 @@ void KERNEL(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known)
     if (known) count_losses(known, rows);
 }
 
-/* Whether rows of so many classes go past the cache where results are large. With AVX2 not those side by side, whose lines are
- * asked for meanwhile: 400000 x 12, 65536 x 100, and 5000000 x 10 of 200 MB take 0.83 to 0.93 of the time through it, with two
- * threads, 0.90 to 0.97 with one (with AVX-512, before lines were asked for, 65536 x 100 took 0.56 ns per logit past it, 0.75
- * through it). Nor float64 that flows, of few classes: 200000 x 250 0.76, 60000 x 500 0.83, 40000 x 1000 0.84; but 16384 x 2000
- * 1.07. */
+/* Whether rows of so many classes go past the cache where results are large. With AVX2 not those of few, nor those side by side,
+ * whose lines are asked for meanwhile: 400000 x 12, 65536 x 100, and 5000000 x 10 of 200 MB take 0.83 to 0.93 of the time through
+ * it, with two threads, 0.90 to 0.97 with one (with AVX-512, before lines were asked for, 65536 x 100 took 0.56 ns per logit past
+ * it, 0.75 through it). */
 XENT_INLINE int NAME(may_stream)(ptrdiff_t classes) {
 #if defined(__AVX2__) && !defined(__AVX512F__)
-    return classes > (sizeof(REAL) == 4 ? XENT_NARROW : 1536);
+    return classes > XENT_THROUGH;
 #else
     (void)classes;
     return 1;
