@@ -1,5 +1,5 @@
 /* Sums of rows and their terms scaled, in all layouts: what softmax, its logarithm and the losses are made of, declared in row.h
- * and there once for each tier. (Static, with copies in each kernel's file, the library took twice as long to be built.)
+ * and here once for each tier. (Static, with copies in each kernel's file, the library took twice as long to be built.)
  */
 #ifndef REAL
 #define KERNEL_FILE "sweeper.c"
