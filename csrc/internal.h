@@ -45,6 +45,7 @@ struct xent_view {
      * behind the last there is room up to a multiple of 32; 0: others. */
     ptrdiff_t columns;
     const xent_blocks *blocks; /* NULL: all classes of them are there */
+    void *notes;               /* of large packs of them: column_notes (row.h); NULL: none */
     ptrdiff_t batch_stride[XENT_MAX_DIMS], class_stride[XENT_MAX_DIMS];
     /* Of packed rows: while lanes g of row first + r are summed, next + (r / pairs) next_row + r % pairs lines by two + g
      * next_step is to be asked for, and as much again next_more bytes further. */

@@ -84,6 +84,43 @@ def test_where_lines_begin(tier, offset, threads):
         check_all(z, y, offset, reduction="sum")
 
 
+@pytest.mark.parametrize("kind", ["plain", "one label", "some special", "weights"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_large_packs(tier, dtype, kind):
+    """Packs of more than 256 KiB are scaled on their way out: all of their rows or, beside others, in the pack."""
+    rows, classes = 800, 270 if dtype == "f4" else 140
+    z, y = logits(rows, classes, dtype), np.random.default_rng(1).integers(0, classes, rows)
+    options = {}
+    z[np.arange(600, 792, 32), np.arange(classes - 6, classes)] = -80.0 if dtype == "f4" else -715.0  # vanish
+    if kind == "one label":
+        y[:] = classes - 1
+        z[::3, -1] = 40.0
+    if kind == "some special":  # in three groups of 32 rows of the first pack
+        special(z)
+    if kind == "weights":
+        weight = np.ones(rows)
+        weight[300:310], y[50] = 0.0, -1
+        options = {"ignore_index": -1, "z_loss": 0.01}
+        if dtype == "f4":
+            options["sample_weight"] = weight
+    for offset in (0, 3):
+        check_all(z, y, offset, **options)
+    several, labels = np.ascontiguousarray(z.T).reshape(classes, 4, 200)[:, :, 1:150], y.reshape(4, 200)[:, 1:150]
+    plain = np.ascontiguousarray(np.moveaxis(several, 0, -1))
+    loss, grad = xent.cross_entropy_with_grad(plain, labels, **({} if kind == "weights" else options), ignore_index=-1)
+    out = np.full((classes, 4, 200), 7, z.dtype)
+    for a, of in ((several, out[:, :, 1:150]), (several[::-1], out[::-1, :, 1:150])):  # runs; classes backwards
+        turned = labels if a is several else np.where(labels < 0, -1, classes - 1 - labels)
+        given = xent.cross_entropy_with_grad(a, turned, axis=0, out=of, ignore_index=-1)
+        if a is several:
+            same(given[0], loss)
+            same(np.moveaxis(of, 0, -1), grad)
+        backwards = np.ascontiguousarray(np.moveaxis(a, 0, -1))
+        same(np.moveaxis(of, 0, -1), xent.cross_entropy_with_grad(backwards, turned, ignore_index=-1)[1])
+    assert (out[:, :, 0] == 7).all()
+    assert (out[:, :, 150:] == 7).all()
+
+
 @pytest.mark.parametrize("classes", [2100, 4096, 4097, 8192, 12300])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_several_blocks(tier, dtype, classes):

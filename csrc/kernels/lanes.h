@@ -73,9 +73,9 @@ XENT_INLINE void stream_end(void) {
 XENT_INLINE void stream_out(void *to, const void *from, ptrdiff_t n) {
     const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)to % XENT_LINE), first = before < n ? before : n,
                     last = first + (n - first) / XENT_LINE * XENT_LINE;
-    memcpy(to, from, (size_t)first);
+    if (first) memcpy(to, from, (size_t)first);
     for (ptrdiff_t i = first; i < last; i += XENT_LINE) stream_line((char *)to + i, (const char *)from + i);
-    memcpy((char *)to + last, (const char *)from + last, (size_t)(n - last));
+    if (last < n) memcpy((char *)to + last, (const char *)from + last, (size_t)(n - last));
 }
 
 /* STEP(half) for every step of a fold of all lanes, half a constant in each, so that each is straight-line code. */

@@ -19,8 +19,17 @@
  * copied it is asked for. Results want long lines: by contiguous rows, one thread, AVX2, packs of 1 MiB, 512, 256 and 128
  * KiB: 4000 x 2048, axis 0, 2.2, 2.5, 2.4, 2.4; 1000 x 1024 1.5, 1.65, 1.85, 1.95; 2 MiB 1.9 and 1.5, but with two threads
  * as 1 MiB. Where there are none, what is packed is to stay near, and few rows come a block at a time, with their extremes:
- * loss of 1000 x 1024 1.5, 1.5, 1.5, 1.3, and with 64 KiB 1.3. */
-enum { XENT_COLUMN_BYTES = 1 << 20, XENT_COLUMN_SUMMED = 1 << 17, XENT_COLUMN_ROWS = 256, XENT_COLUMNS_AHEAD = 16 };
+ * loss of 1000 x 1024 1.5, 1.5, 1.5, 1.3, and with 64 KiB 1.3.
+ *
+ * Packs of more than COLUMN_NOTED, half of a second-level cache, have extremes counted on their way in and terms scaled on their
+ * way out (column_notes): loss and gradient of 1000 x 8192, axis 0, take 0.93 of the time, 1000 x 1024 0.87 to 0.95, 300 x 32768
+ * 0.97, smaller packs as long as before, 21 x 262144 longer. */
+enum {
+    XENT_COLUMN_BYTES = 1 << 20,
+    XENT_COLUMN_SUMMED = 1 << 17,
+    XENT_COLUMN_NOTED = 1 << 18,
+    XENT_COLUMNS_AHEAD = 16
+};
 
 /* So many bytes of columns are packed at a time. */
 XENT_INLINE ptrdiff_t column_bytes(const xent_view *out) {
@@ -31,7 +40,11 @@ XENT_INLINE ptrdiff_t block_end(const xent_layout *layout, ptrdiff_t block) {
     const ptrdiff_t end = (block + 1) * XENT_BLOCK;
     return end < layout->classes ? end : layout->classes;
 }
+_Static_assert(XENT_COLUMN_BYTES / (2 * XENT_SIDE * (int)sizeof(float)) <= XENT_BLOCK,
+               "column_notes have no room for classes");
 #endif
+
+#include "copy_columns.h"
 
 /* Room for the packs of `rows` rows; 0 where there is none. */
 static int NAME(columns_start)(NAME(pack) * pack, const xent_layout *layout, const xent_view *x, const xent_view *out,
@@ -64,41 +77,33 @@ static ptrdiff_t NAME(columns_at_once)(const NAME(pack) * pack, const xent_layou
     return last - first <= n || (last - first <= n + XENT_SIDE / 2 && last - first <= pack->room) ? last - first : n;
 }
 
-/* n numbers each of some lines, as they are. What is not in the pack of a line is asked for some lines before. */
-XENT_INLINE void NAME(copy_lines)(const char *restrict from, ptrdiff_t from_step, char *restrict to, ptrdiff_t to_step,
-                                  ptrdiff_t n, ptrdiff_t lines, const int in) {
-    enum { SIZE = sizeof(REAL) };
-    const ptrdiff_t bytes = n * SIZE, whole = bytes / XENT_LINE * XENT_LINE;
-    for (ptrdiff_t c = 0; c < lines; c++, from += from_step, to += to_step) {
-        const char *later = (in ? from : to) + XENT_COLUMNS_AHEAD * (in ? from_step : to_step);
-        for (ptrdiff_t i = 0; i < whole; i += XENT_LINE) {
-            if (in)
-                __builtin_prefetch(later + i, 0, 2);
-            else
-                __builtin_prefetch(later + i, 1);
-            memcpy(to + i, from + i, XENT_LINE);
-        }
-        if (in) /* where lines begin within one of memory, they end within another */
-            __builtin_prefetch(later + bytes - 1, 0, 2);
-        else
-            __builtin_prefetch(later + bytes - 1, 1);
-        for (ptrdiff_t i = whole; i < bytes; i += SIZE) memcpy(to + i, from + i, SIZE);
+/* Lines of a class that lie in memory number by number, n of rows `at` and on of the pack, to it and from there. notes: NULL, or
+ * extremes are counted, and terms scaled, for which C may use a plain pointer. */
+static void NAME(lines_in)(const NAME(pack) * pack, NAME(column_notes) * notes, ptrdiff_t at, const char *from,
+                           ptrdiff_t step, REAL *to, ptrdiff_t n, ptrdiff_t lines) {
+    if (!notes) {
+        NAME(copy_in)(from, step, to, pack->stride, n, lines);
+        return;
     }
+    const REAL *numbers = (const REAL *)(const void *)from;
+    NAME(look_in)
+    (numbers, step / (ptrdiff_t)sizeof(REAL), to, pack->stride, n, lines, notes->most + at, notes->least + at);
 }
-XENT_NOINLINE void NAME(copy_in)(const char *from, ptrdiff_t step, REAL *to, const NAME(pack) * pack, ptrdiff_t n,
-                                 ptrdiff_t lines) {
-    NAME(copy_lines)(from, step, (char *)to, pack->stride * (ptrdiff_t)sizeof(REAL), n, lines, 1);
-}
-XENT_NOINLINE void NAME(copy_out)(const REAL *from, const NAME(pack) * pack, char *to, ptrdiff_t step, ptrdiff_t n,
-                                  ptrdiff_t lines) {
-    for (; pack->past && lines; lines--, from += pack->stride, to += step)
-        stream_out(to, from, n * (ptrdiff_t)sizeof(REAL));
-    NAME(copy_lines)((const char *)from, pack->stride * (ptrdiff_t)sizeof(REAL), to, step, n, lines, 0);
+static void NAME(lines_out)(const NAME(pack) * pack, const NAME(column_notes) * notes, ptrdiff_t at, ptrdiff_t c,
+                            const REAL *from, char *to, ptrdiff_t step, ptrdiff_t n, ptrdiff_t lines) {
+    if (!notes) {
+        NAME(copy_out)(from, pack->stride, to, step, n, lines, pack->past);
+        return;
+    }
+    (pack->past ? NAME(scale_past) : NAME(scale_out))(from, pack->stride, notes, at, c, (REAL *)(void *)to,
+                                                      step / (ptrdiff_t)sizeof(REAL), n, lines);
 }
 
-/* Classes begin .. end - 1 of rows first .. first + n - 1 of a view to those from `place` on of the pack, or from there. */
+/* Classes begin .. end - 1 of rows first .. first + n - 1 of a view to those from `place` on of the pack, or from there. notes:
+ * NULL, or those of a pack of all classes. */
 static void NAME(move_columns)(const xent_layout *layout, const xent_view *view, ptrdiff_t first, ptrdiff_t n,
-                               const NAME(pack) * pack, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t place, int in) {
+                               const NAME(pack) * pack, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t place, int in,
+                               NAME(column_notes) * notes) {
     const ptrdiff_t inner = layout->class_shape[layout->n_class - 1], step = view->class_stride[layout->n_class - 1];
     const ptrdiff_t padded = (n + XENT_SIDE - 1) / XENT_SIDE * XENT_SIDE;
     const int plain = view->type == NAME(own_type) && !view->swapped;
@@ -114,9 +119,9 @@ static void NAME(move_columns)(const xent_layout *layout, const xent_view *view,
             lines = inner - c % inner < end - c ? inner - c % inner : end - c;
             if (plain && run.step == (ptrdiff_t)sizeof(REAL)) {
                 if (in)
-                    NAME(copy_in)(p, step, line, pack, run.rows, lines);
+                    NAME(lines_in)(pack, notes, at, p, step, line, run.rows, lines);
                 else
-                    NAME(copy_out)(line, pack, p, step, run.rows, lines);
+                    NAME(lines_out)(pack, notes, at, c, line, p, step, run.rows, lines);
                 continue;
             }
             const xent_grid grid = {lines, step, run.rows, run.step, XENT_COLUMNS_AHEAD};
@@ -134,34 +139,15 @@ typedef struct {
     xent_blocks blocks; /* the first member: what it points to is this */
     NAME(pack) pack;
     const xent_layout *layout;
-    const xent_view *x, *out; /* out NULL: only sums are wanted */
-    int aligned;              /* x is of numbers as kernels take them, rows side by side */
+    const xent_view *x, *out;   /* out NULL: only sums are wanted */
+    int aligned;                /* rows of x lie side by side as kernels take numbers; */
+    int plain;                  /* and so do those of out */
+    NAME(column_notes) * notes; /* NULL: none */
     ptrdiff_t first, n;
     int declined;   /* the rows of this pack are left to be done where they lie */
     xent_view view; /* of the pack, as rows from `first` on */
 } NAME(columns);
 _Static_assert(offsetof(NAME(columns), blocks) == 0, "what is told of its blocks is to lead to a pack");
-
-/* copy_in of XENT_SIDE rows, whose extremes so far are counted on the way: 32000 x 1024, axis 0, 0.26 ns per logit for the
- * loss, 0.285 by a sweep of their own. (Of packs of more rows each line of all would have to be left after the first 32:
- * 1000 x 1024, axis 0, took 5 % more, 1000 x 8192 the same.) */
-XENT_NOINLINE void NAME(copy_side)(const REAL *restrict from, ptrdiff_t step, REAL *restrict to, ptrdiff_t lines,
-                                   REAL *restrict most, REAL *restrict least) {
-    REAL high[XENT_SIDE], low[XENT_SIDE];
-    memcpy(high, most, sizeof high), memcpy(low, least, sizeof low);
-    for (ptrdiff_t i = 0; i < lines; i++, from += step, to += XENT_SIDE) {
-        const REAL *later = from + XENT_COLUMNS_AHEAD * step;
-        for (int r = 0; r < XENT_SIDE; r += XENT_LINE / (int)sizeof(REAL)) __builtin_prefetch(later + r, 0, 2);
-        __builtin_prefetch(later + XENT_SIDE - 1, 0, 2);
-        for (int r = 0; r < XENT_SIDE; r++) {
-            const REAL x = from[r];
-            high[r] = x > high[r] ? x : high[r];
-            low[r] = x < low[r] ? x : low[r];
-            to[r] = x;
-        }
-    }
-    memcpy(most, high, sizeof high), memcpy(least, low, sizeof low);
-}
 
 static void NAME(bring_block)(const xent_blocks *blocks, ptrdiff_t block, ptrdiff_t place, void *most, void *least) {
     const NAME(columns) *c = (const NAME(columns) *)blocks;
@@ -171,7 +157,7 @@ static void NAME(bring_block)(const xent_blocks *blocks, ptrdiff_t block, ptrdif
     const ptrdiff_t inner = layout->class_shape[layout->n_class - 1], step = x->class_stride[layout->n_class - 1];
     REAL *to = c->pack.rows + place * XENT_BLOCK * c->pack.stride, *high = most, *low = least;
     if (!c->aligned || run_at(layout, x, c->first, c->n).rows < XENT_SIDE) {
-        NAME(move_columns)(layout, x, c->first, c->n, &c->pack, begin, end, place * XENT_BLOCK, 1);
+        NAME(move_columns)(layout, x, c->first, c->n, &c->pack, begin, end, place * XENT_BLOCK, 1, NULL);
         KERNEL(narrow_extremes)(to, c->pack.stride, end - begin, high, low);
         return;
     }
@@ -185,7 +171,16 @@ static void NAME(bring_block)(const xent_blocks *blocks, ptrdiff_t block, ptrdif
 static void NAME(send_block)(const xent_blocks *blocks, ptrdiff_t block) {
     const NAME(columns) *c = (const NAME(columns) *)blocks;
     const ptrdiff_t begin = block * XENT_BLOCK, place = blocks->twice ? 0 : begin;
-    NAME(move_columns)(c->layout, c->out, c->first, c->n, &c->pack, begin, block_end(c->layout, block), place, 0);
+    NAME(move_columns)(c->layout, c->out, c->first, c->n, &c->pack, begin, block_end(c->layout, block), place, 0, NULL);
+}
+
+/* Whether C may use a plain pointer to rows of a view that lie side by side, number by number. */
+static int NAME(are_aligned)(const xent_layout *layout, const xent_view *view) {
+    uintptr_t places = (uintptr_t)view->data;
+    for (int d = 0; d < layout->n_batch; d++) places |= (uintptr_t)view->batch_stride[d];
+    for (int d = 0; d < layout->n_class; d++) places |= (uintptr_t)view->class_stride[d];
+    return view->type == NAME(own_type) && !view->swapped && places % sizeof(REAL) == 0 &&
+           view->batch_stride[layout->n_batch - 1] == (ptrdiff_t)sizeof(REAL);
 }
 
 /* Ready to pack `rows` rows; 0 where there is no memory. */
@@ -197,17 +192,24 @@ static int NAME(columns_begin)(NAME(columns) * c, const xent_layout *layout, con
                          .out = out};
     c->blocks.twice = too_long_to_pack(layout, x), c->blocks.declined = &c->declined;
     const int begun = NAME(columns_start)(&c->pack, layout, x, out, rows);
-    uintptr_t places = (uintptr_t)x->data;
-    for (int d = 0; d < layout->n_batch; d++) places |= (uintptr_t)x->batch_stride[d];
-    for (int d = 0; d < layout->n_class; d++) places |= (uintptr_t)x->class_stride[d];
-    c->aligned = x->type == NAME(own_type) && !x->swapped && places % sizeof(REAL) == 0 &&
-                 x->batch_stride[layout->n_batch - 1] == (ptrdiff_t)sizeof(REAL);
+    c->aligned = NAME(are_aligned)(layout, x), c->plain = out && NAME(are_aligned)(layout, out);
     const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
     c->view = plain_rows(layout, c->pack.rows, NAME(own_type), c->pack.stride * size, size, 0);
     c->view.direct = 0, c->view.columns = c->pack.stride, c->view.pairs = 1;
     c->view.blocks = 2 * XENT_SIDE * layout->classes * size > column_bytes(out) ? &c->blocks : NULL;
+    const int large = c->pack.n * layout->classes * size > XENT_COLUMN_NOTED;
+    c->notes = large && out && c->aligned && !c->view.blocks ? malloc(sizeof *c->notes) : NULL; /* none is no harm */
     if (!begun) atomic_store(failed, 1);
     return begun;
+}
+
+/* Nothing is known of the rows of a pack yet; behind them it has zeros. */
+static void NAME(begin_notes)(const NAME(columns) * c) {
+    NAME(column_notes) *notes = c->notes;
+    for (ptrdiff_t r = 0; r < XENT_COLUMN_ROOM; r++)
+        notes->most[r] = r < c->n ? -REAL_INF : 0, notes->least[r] = r < c->n ? REAL_INF : 0;
+    memset(notes->left, 0, sizeof notes->left);
+    notes->labels = 0, notes->scales = c->plain;
 }
 
 /* Some rows packed, or ready to be by blocks, from `first` on, up to `last`: c->n of them. The next ones are asked for while
@@ -226,17 +228,38 @@ static void NAME(columns_in)(NAME(columns) * c, ptrdiff_t first, ptrdiff_t last)
         c->blocks.here = row_of(layout, c->x, first) + before;
         if (first + c->n < last) view->next = row_of(layout, c->x, first + c->n) + before;
     }
-    if (!view->blocks) NAME(move_columns)(layout, c->x, first, c->n, &c->pack, 0, layout->classes, 0, 1);
+    view->notes = c->notes;
+    if (c->notes) NAME(begin_notes)(c);
+    if (!view->blocks) NAME(move_columns)(layout, c->x, first, c->n, &c->pack, 0, layout->classes, 0, 1, c->notes);
 }
 
-/* Their results in their places. */
+/* Rows by their labels. */
+static void NAME(sort_labels)(NAME(column_notes) * notes, ptrdiff_t n, ptrdiff_t classes) {
+    memset(notes->first_of, -1, (size_t)classes * sizeof *notes->first_of);
+    for (ptrdiff_t r = 0; r < n; r++) {
+        int16_t *first = &notes->first_of[notes->label[r]];
+        notes->next_of[r] = *first, *first = (int16_t)r;
+    }
+}
+
+/* Their results in their places. Where only some were left to be scaled, these are scaled in the pack. */
 static void NAME(columns_out)(NAME(columns) * c) {
-    if (c->out && !c->view.blocks)
-        NAME(move_columns)(c->layout, c->out, c->first, c->n, &c->pack, 0, c->layout->classes, 0, 0);
+    if (!c->out || c->view.blocks) return;
+    NAME(column_notes) *notes = c->notes;
+    const ptrdiff_t sides = (c->n + XENT_SIDE - 1) / XENT_SIDE, classes = c->layout->classes;
+    ptrdiff_t left = 0;
+    for (ptrdiff_t i = 0; i < sides && notes; i++) left += notes->left[i];
+    if (left < sides) {
+        if (left) KERNEL(scale_left)(notes, c->n, c->pack.rows, c->pack.stride, classes);
+        notes = NULL;
+    } else if (notes->labels)
+        NAME(sort_labels)(notes, c->n, classes);
+    NAME(move_columns)(c->layout, c->out, c->first, c->n, &c->pack, 0, classes, 0, 0, notes);
 }
 
 static void NAME(columns_end)(NAME(columns) * c) {
     if (c->pack.past) stream_end();
+    free(c->notes);
     free(c->pack.memory);
 }
 

@@ -32,6 +32,8 @@ enum {
     XENT_FEW_SHARP = 8,        /* of XENT_SIDE rows at most: their rests are found one by one (narrow.h) */
     XENT_NARROW_LOGITS = 4096, /* so many of their logits at once, or those of XENT_SIDE rows */
     XENT_COLUMN_BLOCKS = XENT_COLUMN_CLASSES / XENT_BLOCK,
+    XENT_COLUMN_ROWS = 256, /* so many are packed as columns at most; at the end of all, some more */
+    XENT_COLUMN_ROOM = XENT_COLUMN_ROWS + XENT_SIDE,
     XENT_LONG_BLOCKS = 64,     /* of a row that flows (long_flow.h), */
     XENT_LONG_MEMORY = 5 << 19 /* for whose terms the threads of a call have so many bytes */
 };
@@ -137,6 +139,21 @@ typedef struct {
     REAL likely_is, label_is;
 } NAME(waiting_row);
 
+/* What a large pack of columns (pack_columns.h) and the kernel that works on it tell each other of its rows: their extremes; and
+ * what is left to be done on their way out, so that all go through the cache once less: of those of each XENT_SIDE rows for which
+ * `left` says so, what their terms are scaled by (side_scale in transpose.h), and their results at labels. */
+typedef struct {
+    REAL most[XENT_COLUMN_ROOM], least[XENT_COLUMN_ROOM];
+    int scales; /* terms may be left to be scaled */
+    int labels; /* there are some */
+    char left[XENT_COLUMN_ROOM / XENT_SIDE];
+    REAL hi[XENT_COLUMN_ROOM], lo[XENT_COLUMN_ROOM], largest[XENT_COLUMN_ROOM], likely[XENT_COLUMN_ROOM];
+    int64_t label[XENT_COLUMN_ROOM];
+    REAL label_is[XENT_COLUMN_ROOM];
+    int16_t first_of[XENT_BLOCK],
+        next_of[XENT_COLUMN_ROOM]; /* rows by labels: the first of class c, that behind r; -1: none */
+} NAME(column_notes);
+
 /* The same of a row of several blocks, those from `done` on (long_flow.h). */
 typedef struct {
     int waits, flushes;
@@ -220,6 +237,9 @@ int KERNEL(declines)(const NAME(sweeper) * w, int rows, int scaled);
 /* The terms of the rows of the last sum_rows by their factors, factor_hi and factor_lo; known: NULL, or what is to be put in
  * the place of some. */
 void KERNEL(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known);
+
+/* Of n rows of a pack, at v, those that were left to be scaled, scaled in the pack. */
+void KERNEL(scale_left)(const NAME(column_notes) * notes, ptrdiff_t n, REAL *v, ptrdiff_t stride, ptrdiff_t classes);
 
 /* One row of those found, of any length; a block of one; log(1 + s) of the rows of a batch, if asked for, and harmless numbers
  * where a row has no sum, or is none. */

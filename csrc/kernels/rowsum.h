@@ -78,6 +78,10 @@ typedef struct {
     REAL hi, lo, least, down, down2, zero;
 } NAME(factor);
 
+XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
+    return REAL_FMA(term, hi, term * lo);
+}
+
 #ifndef XENT_ROWSUM_SCALAR
 #define XENT_ROWSUM_SCALAR
 /* e^(low - high) for two far maxima; 0 where it is no normal number. */

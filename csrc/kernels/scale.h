@@ -296,6 +296,39 @@ static inline int NAME(are_plain)(const NAME(sweeper) * w, int n, double least, 
     return !special;
 }
 
+/* Rows of a large pack of columns are left to be scaled on their way out, if they can be: whether they are. */
+static inline int NAME(leave)(const NAME(sweeper) * w, int sides, const NAME(side_factors) * by) {
+    NAME(column_notes) *notes = w->x->notes;
+    if (!notes || !notes->scales || w->holds) return 0;
+    const ptrdiff_t at = w->first - w->x->first;
+    const size_t size = (size_t)(sides * XENT_SIDE) * sizeof(REAL);
+    memset(notes->left + at / XENT_SIDE, 1, (size_t)sides);
+    memcpy(notes->hi + at, by->hi, size), memcpy(notes->lo + at, by->lo, size);
+    memcpy(notes->largest + at, by->largest, size), memcpy(notes->likely + at, by->likely, size);
+    return 1;
+}
+static inline int NAME(leave_labels)(const NAME(sweeper) * w, int rows, const known_results *known) {
+    NAME(column_notes) *notes = w->x->notes;
+    const ptrdiff_t at = w->first - w->x->first;
+    if (!notes || !notes->left[at / XENT_SIDE]) return 0;
+    memcpy(notes->label + at, known->labels, (size_t)rows * sizeof *notes->label);
+    for (int r = 0; r < rows; r++) notes->label_is[at + r] = NAME(rounded)(known->label_is[r]);
+    notes->labels = 1;
+    count_losses(known, rows);
+    return 1;
+}
+void KERNEL(scale_left)(const NAME(column_notes) * notes, ptrdiff_t n, REAL *v, ptrdiff_t stride, ptrdiff_t classes) {
+    for (ptrdiff_t at = 0; at < n; at += XENT_SIDE) {
+        if (!notes->left[at / XENT_SIDE]) continue;
+        NAME(scale_side)
+        (v + at, stride, classes,
+         &(NAME(side_scale)){
+             .hi = notes->hi + at, .lo = notes->lo + at, .largest = notes->largest + at, .likely = notes->likely + at});
+        for (ptrdiff_t r = at; r < at + XENT_SIDE && r < n && notes->labels; r++)
+            v[notes->label[r] * stride + r] = notes->label_is[r];
+    }
+}
+
 /* The terms of the last narrow_sums scaled by their factors, and put in `to`; NULL: left as columns. */
 XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *to) {
     const int classes = (int)w->layout->classes, sides = (rows + XENT_SIDE - 1) / XENT_SIDE;
@@ -314,6 +347,7 @@ XENT_NOINLINE void NAME(narrow_scale)(NAME(sweeper) * w, int rows, REAL *const *
     }
     const int plain = NAME(are_plain)(w, sides * XENT_SIDE, from_bits((uint64_t)least), from_bits((uint64_t)most));
     if (!plain) NAME(flushing_factors)(w, sides * XENT_SIDE, rows, &by);
+    if (plain && !to && NAME(leave)(w, sides, &by)) return;
     for (int i = 0; i < sides; i++) {
         const int at = i * XENT_SIDE, left = rows - at < XENT_SIDE ? rows - at : XENT_SIDE;
         REAL *v = NAME(columns_of)(w, i);

@@ -109,9 +109,6 @@ XENT_INLINE ptrdiff_t NAME(scaling_room)(ptrdiff_t n) {
     return aligned ? aligned : n / XENT_LANES * XENT_LANES;
 }
 
-XENT_INLINE REAL NAME(scaled_term)(REAL term, REAL hi, REAL lo) {
-    return REAL_FMA(term, hi, term * lo);
-}
 /* flushes, a constant: whether results may vanish. */
 XENT_INLINE REAL NAME(result_of)(REAL term, const NAME(factor) * by, const int flushes) {
     const REAL counted = flushes && term < by->least ? (REAL)0 : term, p = NAME(scaled_term)(counted, by->hi, by->lo);

@@ -83,7 +83,8 @@ static inline void NAME(put_columns)(NAME(sweeper) * w, int rows, const known_re
         return;
     }
     NAME(narrow_scale)(w, rows, NULL);
-    if (known) NAME(put_labels)(known, rows, (REAL *const *)w->out_rows, w->out->columns);
+    if (known && !NAME(leave_labels)(w, rows, known))
+        NAME(put_labels)(known, rows, (REAL *const *)w->out_rows, w->out->columns);
 }
 
 /* The results of a batch whose rows are side by side. Of large results, rows that follow each other are put together

@@ -68,6 +68,16 @@ static void check_packs(void) {
             xent_set_num_threads(i < 3 ? 3 : 2); /* which leave 16 rows for each */
         }
     }
+    static const ptrdiff_t MANY[] = {260, 150}; /* large packs: the first has rows 5 and 6, the others are plain */
+    for (int i = 0; i < 2; i++) {
+        const xent_type type = i % 2 ? XENT_FLOAT64 : XENT_FLOAT32;
+        const uint64_t hash = packed_results_of(type, 700, MANY[i], 0, 0, 700);
+        for (int threads = 1; threads < 4; threads += 2) {
+            xent_set_num_threads(threads);
+            for (int in_place = 0; in_place < 2; in_place++)
+                expect(packed_results_of(type, 700, MANY[i], 1, in_place, 700) == hash, "columns, large packs", "");
+        }
+    }
     static const ptrdiff_t LONG[] = {4097, 12300};
     for (int i = 0; i < 2; i++) { /* terms beside the results, and in place */
         xent_set_num_threads(1);
