@@ -15,7 +15,7 @@ import xent
 SHAPES = {
     "float32": [
         *[(4300, 1000), (4201, 999), (6601, 641), (21900, 192), (16400, 257), (14100, 300), (1030, 4096)],
-        *[(3300, 1281), (2600, 1643), (2101, 1999), (1031, 4095)],
+        *[(3300, 1281), (2600, 1643), (2101, 1999), (2030, 2081), (1500, 2801), (1031, 4095)],
     ],
     "float64": [(2200, 999), (9100, 233), (8200, 257), (1060, 1999)],
 }
@@ -35,6 +35,7 @@ SPACED = [
     (261, 270),
     (261, 275),
     (1301, 1310),
+    (2101, 2110),
     (4098, 4099),
     (8200, 8217),
 ]
@@ -124,7 +125,7 @@ def mixed_rows(rows, classes, dtype):
 
 @pytest.mark.parametrize(
     ("dtype", "rows", "classes"),
-    [case for case in CASES if case[2] in (999, 1000, 1999, 4096, 4111, 33000, 262144, 70001)],
+    [case for case in CASES if case[2] in (999, 1000, 1999, 2081, 4096, 4111, 33000, 262144, 70001)],
 )
 def test_rows_whose_results_vanish_flow_with_the_others(tier, dtype, rows, classes):
     z, y, factor = mixed_rows(rows, classes, dtype)
@@ -154,7 +155,7 @@ def test_rows_with_room_between(tier, classes, step):
     assert np.array(loss).tobytes() == np.array(expected).tobytes()
 
 
-@pytest.mark.parametrize("classes", [200, 261, 1301, 4101])
+@pytest.mark.parametrize("classes", [200, 261, 1301, 2101, 4101])
 def test_rows_of_large_results_backwards(tier, classes):
     z, y = problem(2**22 // classes + 30, classes, np.dtype("float32"), 1)
     out = np.empty_like(z)[::-1]
@@ -163,7 +164,7 @@ def test_rows_of_large_results_backwards(tier, classes):
     assert out.tobytes() == z.tobytes()
 
 
-@pytest.mark.parametrize(("rows", "classes"), [(21000, 201), (16200, 261), (3300, 1289)])
+@pytest.mark.parametrize(("rows", "classes"), [(21000, 201), (16200, 261), (3300, 1289), (2060, 2057)])
 def test_likely_and_label_wherever_they_are(tier, rows, classes):
     """In one line, in two, in one shared with the row before or the next: most rows of a trained network are such."""
     z = np.random.default_rng(3).normal(size=(rows, classes)).astype(np.float32)

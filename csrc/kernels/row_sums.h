@@ -54,6 +54,22 @@ static inline void NAME(sweep_row)(NAME(sweeper) * w, int r, coming_logits *comi
     w->by_max[r] = by->max, w->by_rounder[r] = by->rounder, w->by_floor[r] = by->floor;
 }
 
+/* Row r, whose extremes are known, of one block, if its largest logit is finite and near: the second sweep alone. Else 0. */
+static inline int NAME(sweep_near)(NAME(sweeper) * w, int r, REAL most, REAL least, look_ahead *look) {
+    row_batch *b = &w->batch;
+    const REAL *x = (const REAL *)w->x_rows[r];
+    if (!(fabs((double)most) <= FAR)) return 0;
+    if (w->x->next)
+        *look = NAME(ahead_of)(w, r, x, 0);
+    else
+        look->at = (const char *)x + w->ahead + w->gap;
+    const NAME(reduction) by = NAME(reduce_by)(most, least, w->room, &b->scale[r]);
+    w->by_max[r] = most, w->by_rounder[r] = by.rounder, w->by_floor[r] = by.floor;
+    b->max[r] = (double)most, b->min[r] = (double)least, b->kind[r] = ROW_FINITE, b->far[r] = 0;
+    NAME(block_sweep)(x, w->layout->classes, (REAL *)w->out_rows[r], w->room, &by, &w->lanes[r], look);
+    return 1;
+}
+
 /* Rows of one block each that lie in memory as plain numbers. All are swept before the lanes of the first are folded: a
  * fold is a chain of operations that wait for each other, and so those of several rows run at the same time. */
 static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
@@ -67,15 +83,26 @@ static inline void NAME(short_sums)(NAME(sweeper) * w, int rows) {
     coming_logits coming = {.x = NULL, .n = classes};
     const int looks = NAME(looks_on)(!w->out ? SUM_ONLY : w->out_rows[0] == w->x_rows[0] ? SUM_IN_PLACE : SUM_STORE);
     /* The first sweep over a row goes within the second over the one before it, or before that. */
-    for (int r = 0; r <= rows; r++) {
-        if (r < rows && !looks) sweeps[r & 1] = NAME(start_row)(w, r, &coming, &by[r & 1], &sums[r & 1]);
+    if (!looks) {
+        REAL most[XENT_SWEPT], least[XENT_SWEPT];
+        look_ahead look = NAME(ahead_of)(w, 0, (const REAL *)w->x_rows[0], 0);
+        for (int r = 0; r <= rows; r++) {
+            if (r < rows) KERNEL(extremes)((const REAL *)w->x_rows[r], classes, &most[r], &least[r]);
+            if (r == 0 || NAME(sweep_near)(w, r - 1, most[r - 1], least[r - 1], &look)) continue;
+            coming = (coming_logits){.known = 1, .most = (double)most[r - 1], .least = (double)least[r - 1]};
+            if (NAME(start_row)(w, r - 1, &coming, &by[0], &sums[0]))
+                coming.x = NULL, NAME(sweep_row)(w, r - 1, &coming, &by[0], &sums[0]);
+            put_sum(b, r - 1, &sums[0]);
+        }
+    }
+    for (int r = 0; r <= rows && looks; r++) {
         if (r > 0) {
             const int last = (r - 1) & 1;
             coming.x = r < rows ? w->x_rows[r] : NULL, coming.known = 0;
             if (sweeps[last]) NAME(sweep_row)(w, r - 1, &coming, &by[last], &sums[last]);
             put_sum(b, r - 1, &sums[last]);
         }
-        if (r < rows && looks) sweeps[r & 1] = NAME(start_row)(w, r, &coming, &by[r & 1], &sums[r & 1]);
+        if (r < rows) sweeps[r & 1] = NAME(start_row)(w, r, &coming, &by[r & 1], &sums[r & 1]);
     }
     for (int r = rows; r < padded_rows(rows); r++)
         w->by_max[r] = 0, w->by_rounder[r] = NAME(rounder)(0.0), b->scale[r] = 0.0, b->kind[r] = ROW_EMPTY, b->told = 0;

@@ -179,6 +179,22 @@ static inline void NAME(block_scale)(const NAME(sweeper) * w, const rowsum *sum,
     if (likely >= 0) e[likely] = NAME(scaled_top)(sum, d);
 }
 
+/* The same of row r, of one block, if no result of it can vanish: else 0. */
+XENT_NOINLINE int NAME(scale_plain_row)(const NAME(sweeper) * w, int r) {
+    const row_batch *b = &w->batch;
+    const wide d = {w->factor_hi[r], w->factor_lo[r]};
+    const block_scale whole_row = {b->max[r], b->scale[r], 0};
+    const ptrdiff_t n = w->layout->classes;
+    REAL *e = (REAL *)w->out_rows[r];
+    if (b->far[r] || !NAME(is_safe)(b->min[r], b->scale[r], d.hi)) return 0;
+    const NAME(factor) by = NAME(plain_factor)(d);
+    const ptrdiff_t likely =
+        NAME(outweighs)(b->top_hi[r], b->rest_hi[r]) ? NAME(place_of_largest)(e, n, &whole_row) : -1;
+    NAME(scale_plain)(e, n, &by);
+    if (likely >= 0) e[likely] = NAME(rounded)(NAME(mul)(d, (wide){b->top_hi[r], b->top_lo[r]}).hi);
+    return 1;
+}
+
 /* Scale the stored terms of row r of the last sum_rows, which is finite, by d. */
 static inline void NAME(row_scale)(NAME(sweeper) * w, int r, wide d) {
     const rowsum sum = sum_of(&w->batch, r);

@@ -169,6 +169,15 @@ XENT_INLINE void NAME(put_tail)(const REAL *term, REAL left, REAL *hi, REAL *lo,
     }
 }
 
+/* n numbers, up to XENT_TAIL_STEP, to e: a store of some of a vector takes as long as 15 others (AVX2). */
+XENT_INLINE void NAME(put_few)(const REAL *restrict few, int n, REAL *restrict e) {
+    for (int some = XENT_TAIL_STEP; some; some /= 2) {
+        if (!(n & some)) continue;
+        memcpy(e, few, (size_t)some * sizeof *e);
+        e += some, few += some;
+    }
+}
+
 /* One block, into lanes. mode, clamp and scale are constants at every call; clamped, what is below floor counts as
  * floor; WITH_SCALING, `scaled_n` terms of an earlier row are scaled by d, scaling_room(n) at most, and, clamped, may vanish;
  * WITH_LINES, it counts lines. */
@@ -255,15 +264,15 @@ XENT_INLINE void NAME(sweep)(const REAL *restrict x, REAL *restrict e, ptrdiff_t
     memcpy(out->hi, hi, sizeof hi), memcpy(out->lo, lo, sizeof lo);
     for (i = whole; i < n && !aligned; i += XENT_TAIL_STEP) {
         const int left = n - i < XENT_TAIL_STEP ? (int)(n - i) : XENT_TAIL_STEP;
-        REAL *at_hi = out->hi + (i - whole), *at_lo = out->lo + (i - whole);
+        REAL *at_hi = out->hi + (i - whole), *at_lo = out->lo + (i - whole), few[XENT_TAIL_STEP];
         for (int l = 0; l < XENT_TAIL_STEP; l++) {
             REAL v = l < left ? from[i + l] : floor;
             int counts = l < left; /* not in one expression, of which gcc makes a loop 6 % slower, in float32, too */
             if (sizeof(REAL) == 8 && clamp) counts = counts && !NAME(drops)(v, floor);
             if (clamp) v = v < floor ? floor : v;
-            REAL term = NAME(add_exp)(v, rounder, counts, &at_hi[l], &at_lo[l]);
-            if (mode >= SUM_STORE && l < left) e[i + l] = term;
+            few[l] = NAME(add_exp)(v, rounder, counts, &at_hi[l], &at_lo[l]);
         }
+        if (mode >= SUM_STORE) NAME(put_few)(few, left, e + i);
     }
 }
 #undef SWEEP_GROUP

@@ -115,6 +115,7 @@ void KERNEL(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known)
         (w->out->columns ? NAME(put_columns) : NAME(put_narrow))(w, rows, known);
         return;
     }
+    const int single = classes <= XENT_BLOCK && w->out->direct;
     if (w->by_long_flow) NAME(let_blocks_flow)(w, known);
     for (int r = 0; r < rows; r++) {
         if (w->flowed[r]) continue;
@@ -124,7 +125,8 @@ void KERNEL(scale_rows)(NAME(sweeper) * w, int rows, const known_results *known)
             /* In place, the logits of the next batch are asked for now, where no sweep does: memory would else wait. */
             for (size_t i = 0; asks && i < (size_t)classes * sizeof(REAL); i += XENT_LINE)
                 __builtin_prefetch(w->out_rows[r] + i + XENT_LOGITS_AT_ONCE * sizeof(REAL), 0, 2);
-            NAME(row_scale)(w, r, (wide){w->factor_hi[r], w->factor_lo[r]});
+            if (!single || !NAME(scale_plain_row)(w, r))
+                NAME(row_scale)(w, r, (wide){w->factor_hi[r], w->factor_lo[r]});
         }
         if (known)
             NAME(write_element)(w, w->out_rows[r], (ptrdiff_t)known->labels[r], NAME(rounded)(known->label_is[r]));
