@@ -20,7 +20,8 @@ static const xent_view *add_array(geometry *g, const xent_array *array) {
     g->arrays[g->n++] = array;
     view->data = array->data, view->type = array->type, view->swapped = array->swapped;
     view->next = NULL, view->blocks = NULL, view->notes = NULL, view->left = NULL;
-    view->columns = view->next_row = view->next_step = view->next_more = view->next_class = view->next_side = 0;
+    view->columns = view->first = view->next_row = view->next_step = view->next_more = view->next_class =
+        view->next_side = 0;
     return view;
 }
 

@@ -125,6 +125,7 @@ XENT_INLINE void NAME(scale_line)(const REAL *from, const NAME(column_notes) * n
             __builtin_prefetch(later + i + l, 1);
         NAME(scale_some)(from + i, notes, at + i, XENT_LANES, to + i);
     }
+    for (ptrdiff_t l = i; l < n && later; l += XENT_LINE / (int)sizeof(REAL)) __builtin_prefetch(later + l, 1);
     NAME(scale_some)(from + i, notes, at + i, n - i, to + i);
     for (int r = notes->labels ? notes->first_of[c] : -1; r >= 0; r = notes->next_of[r])
         if (r >= at && r < at + n) to[r - at] = notes->label_is[r];

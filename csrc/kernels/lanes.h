@@ -69,7 +69,7 @@ XENT_INLINE void stream_end(void) {
 }
 #endif
 
-/* n bytes: whole lines of `to` past the cache. */
+/* n bytes: whole lines of `to` past the cache. (To copy nothing is a call.) */
 XENT_INLINE void stream_out(void *to, const void *from, ptrdiff_t n) {
     const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)to % XENT_LINE), first = before < n ? before : n,
                     last = first + (n - first) / XENT_LINE * XENT_LINE;

@@ -52,8 +52,9 @@ XENT_INLINE REAL NAME(first_exp)(REAL x, REAL rounder, int counts, REAL sigma, R
 /* The terms of XENT_SIDE rows added up; and, if `stored`, put in the place of their logits. Class by class, as they
  * lie: with the terms of a lane one behind the other, the lane in registers, 96 classes took 17 clocks for eight
  * numbers where they take 11.5 (AVX2), 40 classes 24. once: each lane gets one term at most, of float32, so that the
- * high parts are of one binade and can be added as integers, at once; a NaN stays one in the low parts. clamps: some logit may
- * be below its floor (where none is, 2 to 3 % less time); drops: and what is far below (drops, in sweep.h) is 0. All are constants. */
+ * high parts are of one binade and can be added as integers, at once; a NaN stays one in the low parts. clamps: some
+ * logit may be below its floor (where none is, 2 to 3 % less time); drops: and what is far below (drops, in sweep.h)
+ * is 0. All are constants. */
 XENT_INLINE void NAME(add_narrow)(REAL *restrict v, ptrdiff_t stride, int classes, REAL sigma,
                                   const REAL *restrict rounder, const REAL *restrict floor, const side_ahead *from,
                                   double *restrict sum_hi, double *restrict sum_lo, const int stored, const int once,
@@ -285,7 +286,7 @@ static inline int NAME(narrow_sums)(NAME(sweeper) * w, int rows) {
     if (w->x->blocks) return NAME(long_columns_sums)(w);
     for (int r = rows; r < sides * XENT_SIDE; r++) w->x_rows[r] = w->x_rows[0];
     const NAME(column_notes) *notes = w->x->notes;
-    const ptrdiff_t at = w->first - w->x->first;
+    const ptrdiff_t at = notes ? w->first - w->x->first : 0;
     for (int i = 0; i < sides; i++) {
         REAL *columns = NAME(columns_of)(w, i), *high = most + i * XENT_SIDE, *low = least + i * XENT_SIDE;
         if (notes)

@@ -23,7 +23,8 @@
  *
  * Packs of more than COLUMN_NOTED, half of a second-level cache, have extremes counted on their way in and terms scaled on their
  * way out (column_notes): loss and gradient of 1000 x 8192, axis 0, take 0.93 of the time, 1000 x 1024 0.87 to 0.95, 300 x 32768
- * 0.97, smaller packs as long as before, 21 x 262144 longer. */
+ * 0.97; where some rows need more, and the others are scaled in the pack, 0.95 to 1.02. Packs of 100 KiB took as long so, smaller
+ * ones longer (21 x 262144 1.16). */
 enum {
     XENT_COLUMN_BYTES = 1 << 20,
     XENT_COLUMN_SUMMED = 1 << 17,
@@ -54,7 +55,7 @@ static int NAME(columns_start)(NAME(pack) * pack, const xent_layout *layout, con
     ptrdiff_t n = column_bytes(out) / (layout->classes * (ptrdiff_t)sizeof(REAL)) / XENT_SIDE * XENT_SIDE;
     n = n > XENT_COLUMN_ROWS ? XENT_COLUMN_ROWS : n < XENT_SIDE ? XENT_SIDE : n;
     pack->n = n < all ? n : all;
-    pack->room = pack->n > XENT_SIDE ? pack->n + XENT_SIDE : XENT_SIDE;
+    pack->room = pack->n > XENT_SIDE ? pack->n + (XENT_COLUMN_ROOM - XENT_COLUMN_ROWS) : XENT_SIDE;
     pack->stride = pack->n > XENT_SIDE ? pack->room + PER_LINE : XENT_SIDE; /* an odd number of lines, as for rows */
     pack->past = NAME(goes_past)(layout, x, out);
     const ptrdiff_t classes = too_long_to_pack(layout, x) ? XENT_BLOCK : layout->classes;
@@ -140,8 +141,7 @@ typedef struct {
     NAME(pack) pack;
     const xent_layout *layout;
     const xent_view *x, *out;   /* out NULL: only sums are wanted */
-    int aligned;                /* rows of x lie side by side as kernels take numbers; */
-    int plain;                  /* and so do those of out */
+    int x_aligned, out_aligned; /* are_aligned */
     NAME(column_notes) * notes; /* NULL: none */
     ptrdiff_t first, n;
     int declined;   /* the rows of this pack are left to be done where they lie */
@@ -156,7 +156,7 @@ static void NAME(bring_block)(const xent_blocks *blocks, ptrdiff_t block, ptrdif
     const ptrdiff_t begin = block * XENT_BLOCK, end = block_end(layout, block);
     const ptrdiff_t inner = layout->class_shape[layout->n_class - 1], step = x->class_stride[layout->n_class - 1];
     REAL *to = c->pack.rows + place * XENT_BLOCK * c->pack.stride, *high = most, *low = least;
-    if (!c->aligned || run_at(layout, x, c->first, c->n).rows < XENT_SIDE) {
+    if (!c->x_aligned || run_at(layout, x, c->first, c->n).rows < XENT_SIDE) {
         NAME(move_columns)(layout, x, c->first, c->n, &c->pack, begin, end, place * XENT_BLOCK, 1, NULL);
         KERNEL(narrow_extremes)(to, c->pack.stride, end - begin, high, low);
         return;
@@ -192,13 +192,14 @@ static int NAME(columns_begin)(NAME(columns) * c, const xent_layout *layout, con
                          .out = out};
     c->blocks.twice = too_long_to_pack(layout, x), c->blocks.declined = &c->declined;
     const int begun = NAME(columns_start)(&c->pack, layout, x, out, rows);
-    c->aligned = NAME(are_aligned)(layout, x), c->plain = out && NAME(are_aligned)(layout, out);
+    c->x_aligned = NAME(are_aligned)(layout, x), c->out_aligned = out && NAME(are_aligned)(layout, out);
     const ptrdiff_t size = (ptrdiff_t)sizeof(REAL);
     c->view = plain_rows(layout, c->pack.rows, NAME(own_type), c->pack.stride * size, size, 0);
     c->view.direct = 0, c->view.columns = c->pack.stride, c->view.pairs = 1;
     c->view.blocks = 2 * XENT_SIDE * layout->classes * size > column_bytes(out) ? &c->blocks : NULL;
     const int large = c->pack.n * layout->classes * size > XENT_COLUMN_NOTED;
-    c->notes = large && out && c->aligned && !c->view.blocks ? malloc(sizeof *c->notes) : NULL; /* none is no harm */
+    c->notes = begun && large && out && c->x_aligned && !c->view.blocks ? malloc(sizeof *c->notes)
+                                                                        : NULL; /* none is no harm */
     if (!begun) atomic_store(failed, 1);
     return begun;
 }
@@ -209,7 +210,7 @@ static void NAME(begin_notes)(const NAME(columns) * c) {
     for (ptrdiff_t r = 0; r < XENT_COLUMN_ROOM; r++)
         notes->most[r] = r < c->n ? -REAL_INF : 0, notes->least[r] = r < c->n ? REAL_INF : 0;
     memset(notes->left, 0, sizeof notes->left);
-    notes->labels = 0, notes->scales = c->plain;
+    notes->labels = 0, notes->scales = c->out_aligned;
 }
 
 /* Some rows packed, or ready to be by blocks, from `first` on, up to `last`: c->n of them. The next ones are asked for while
@@ -247,10 +248,10 @@ static void NAME(columns_out)(NAME(columns) * c) {
     if (!c->out || c->view.blocks) return;
     NAME(column_notes) *notes = c->notes;
     const ptrdiff_t sides = (c->n + XENT_SIDE - 1) / XENT_SIDE, classes = c->layout->classes;
-    ptrdiff_t left = 0;
-    for (ptrdiff_t i = 0; i < sides && notes; i++) left += notes->left[i];
-    if (left < sides) {
-        if (left) KERNEL(scale_left)(notes, c->n, c->pack.rows, c->pack.stride, classes);
+    ptrdiff_t unscaled = 0;
+    for (ptrdiff_t i = 0; i < sides && notes; i++) unscaled += notes->left[i];
+    if (unscaled < sides) {
+        if (unscaled) KERNEL(scale_left)(notes, c->n, c->pack.rows, c->pack.stride, classes);
         notes = NULL;
     } else if (notes->labels)
         NAME(sort_labels)(notes, c->n, classes);

@@ -323,9 +323,10 @@ static inline int NAME(leave)(const NAME(sweeper) * w, int sides, const NAME(sid
     memcpy(notes->largest + at, by->largest, size), memcpy(notes->likely + at, by->likely, size);
     return 1;
 }
+/* The same of what is at labels, once these rows are; their losses are counted. */
 static inline int NAME(leave_labels)(const NAME(sweeper) * w, int rows, const known_results *known) {
     NAME(column_notes) *notes = w->x->notes;
-    const ptrdiff_t at = w->first - w->x->first;
+    const ptrdiff_t at = notes ? w->first - w->x->first : 0;
     if (!notes || !notes->left[at / XENT_SIDE]) return 0;
     memcpy(notes->label + at, known->labels, (size_t)rows * sizeof *notes->label);
     for (int r = 0; r < rows; r++) notes->label_is[at + r] = NAME(rounded)(known->label_is[r]);
