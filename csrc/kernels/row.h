@@ -49,9 +49,9 @@ enum { UNSCALED, SCALED, SCALED_FLUSHING /* where results may vanish */ };
 #define XENT_KEPT (XENT_NARROW < 192 ? 192 : XENT_NARROW + 1)
 #endif
 /* With AVX2 rows of up to so many classes do not, since their terms are scaled by 32 at once, and a row costs less besides.
- * Through the cache take, of the time past it, 33000 x 500 0.92, 16384 x 300 0.88, 8192 x 1000 0.91 to 0.94, with one thread 0.83 to 0.90;
- * 16384 x 1300 0.89, 12000 x 1500 0.91, 8192 x 2000 and 2040 0.89 to 0.95, 50000 x 2000 1.00; but 8192 x 2048 1.11, 2100 1.16,
- * 4096 x 4000 1.07 to 1.15. float64: 200000 x 250 0.76, 60000 x 500 0.83, 40000 x 1000 0.84; but 8192 x 1700 1.07. */
+ * Through the cache take, of the time past it, 33000 x 500 0.92, 16384 x 300 0.88, 8192 x 1000 0.91 to 0.94, with one thread 0.83
+ * to 0.90; 16384 x 1300 0.89, 12000 x 1500 0.91, 8192 x 2000 and 2040 0.89 to 0.95, 50000 x 2000 1.00; but 8192 x 2048 1.11, 2100
+ * 1.16, 4096 x 4000 1.07 to 1.15. float64: 200000 x 250 0.76, 60000 x 500 0.83, 40000 x 1000 0.84; but 8192 x 1700 1.07. */
 #ifndef XENT_THROUGH
 #define XENT_THROUGH (sizeof(REAL) == 4 ? 2040 : 1536)
 #endif
