@@ -169,7 +169,7 @@ XENT_INLINE void NAME(put_tail)(const REAL *term, REAL left, REAL *hi, REAL *lo,
     }
 }
 
-/* n numbers, up to XENT_TAIL_STEP, to e: a store of some of a vector takes as long as 15 others (AVX2). */
+/* n numbers, up to XENT_TAIL_STEP, to e. (A store of some of a vector, by a mask, takes 4 ns with AVX2, another 0.6.) */
 XENT_INLINE void NAME(put_few)(const REAL *restrict few, int n, REAL *restrict e) {
     for (int some = XENT_TAIL_STEP; some; some /= 2) {
         if (!(n & some)) continue;
