@@ -95,7 +95,7 @@ def test_large_packs(tier, threads, dtype, kind):
     if kind == "one label":
         y[:] = classes - 1
         z[::3, -1] = 40.0
-    if kind == "some special":  # in three groups of 32 rows of the first pack
+    if kind == "some special":  # in five groups of 32 rows of the first pack
         special(z)
     if kind == "weights":
         weight = np.ones(rows)

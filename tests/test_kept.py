@@ -2,7 +2,7 @@
 of the same rows in place, where nothing is kept; and nothing beside them is written.
 
 From 16 MiB on (XENT_STREAM_BYTES), rows of 257 classes (XENT_KEPT; with AVX-512 192; with AVX2, where XENT_THROUGH
-says so, 1,201, float64 1,537) to 64 blocks of 4,096 (XENT_BLOCK, XENT_LONG_BLOCKS): whole and broken groups of
+says so, 2,041, float64 1,537) to 64 blocks of 4,096 (XENT_BLOCK, XENT_LONG_BLOCKS): whole and broken groups of
 lanes, whole lines and such as two rows or two blocks share, last blocks of any length, rows that follow each other
 and rows that do not. Of rows of many blocks few threads keep the terms (XENT_LONG_MEMORY): these have one.
 """
