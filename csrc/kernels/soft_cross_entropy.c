@@ -63,6 +63,18 @@ XENT_NOINLINE void NAME(add_gaps_given)(const REAL *x, const REAL *q, ptrdiff_t 
     NAME(add_gaps_of)(x, q, NULL, NULL, n, max, mass, gaps, 0);
 }
 
+/* The same of targets that are all alike. Masses by themselves: both need all registers. */
+XENT_NOINLINE void NAME(add_gaps_alike)(const REAL *x, wide t, ptrdiff_t n, double max, NAME(wide_lanes) * mass,
+                                        NAME(wide_lanes) * gaps) {
+    NAME(wide_lanes) m = *mass, g = *gaps;
+    for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
+        for (int l = 0; l < XENT_LANES; l++) NAME(add_lane)(&m.hi[l], &m.lo[l], t);
+    for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
+        for (int l = 0; l < XENT_LANES; l++)
+            NAME(add_lane)(&g.hi[l], &g.lo[l], NAME(mul)(t, NAME(gap)(max, (double)x[i + l])));
+    *mass = m, *gaps = g;
+}
+
 /* What the gradient of a row of this target mass is made of: grown term - factor t, formed `up`, a power of two, too large: so
  * much that the largest elements are about 2^128, unless they are larger by themselves. No step before the last comes near
  * a subnormal number. */
@@ -76,6 +88,7 @@ XENT_INLINE NAME(soft_factors) NAME(soft_factors_of)(wide factor, wide total, wi
     const uint64_t exponent = bits_of(size) & (uint64_t)0x7ff << 52;
     double up = from_bits(((uint64_t)(1023 + 128 + 1023) << 52) - exponent); /* for a size from 2^-894 to 2 */
     up = size >= 2.0 ? 0x1p128 : up, up = size < 0x1p-894 ? 0x1p1022 : up, up = size < 0x1p800 ? up : 1.0;
+    if (sizeof(REAL) == 4) up = size >= 0x1p-200 ? 1.0 : up; /* a double has room below for any step of a float */
     const wide raised = {factor.hi * up, factor.lo * up};
     factor.hi = fabs(raised.hi) < 0x1p-1022 ? 0.0 : raised.hi,
     factor.lo = fabs(raised.lo) < 0x1p-1022 ? 0.0 : raised.lo;
@@ -83,35 +96,50 @@ XENT_INLINE NAME(soft_factors) NAME(soft_factors_of)(wide factor, wide total, wi
                                 from_bits(((uint64_t)2046 << 52) - bits_of(up))};
 }
 
-/* out = grown term - factor t for whole groups of lanes; below the smallest normal number it is 0. `deep`: some logit may be
- * so far below the maximum that it counts for nothing. */
+/* grown term - factor t of one logit; below the smallest normal number it is 0. `deep`: some logit may be so far below the
+ * maximum that it counts for nothing; or float32's are formed too large, which is seldom so. */
+XENT_INLINE REAL NAME(soft_grad)(REAL z, wide t, const NAME(view_of_sum) * view, const NAME(soft_factors) * by,
+                                 const int deep) {
+    const int raised = sizeof(REAL) == 8 || deep;
+    const wide e = deep ? NAME(term)(view, z) : NAME(exp_wide)(z, view->offset), p = NAME(mul)(e, by->grown);
+    const double g = NAME(sub)(p, NAME(mul)(t, by->factor)).hi, result = raised ? g * by->down : g;
+    return (REAL)zero_if(fabs(g) < (raised ? REAL_MIN * by->up : REAL_MIN), result);
+}
+
+/* Of whole groups of lanes, to out. */
 XENT_INLINE void NAME(soft_grads_of)(const REAL *restrict x, const REAL *restrict q, const double *restrict t_hi,
-                                     const double *restrict t_lo, ptrdiff_t n, const NAME(view_of_sum) * view,
-                                     const NAME(soft_factors) * by, REAL *restrict out, const int deep) {
+                                     const double *restrict t_lo, const wide *alike, ptrdiff_t n,
+                                     const NAME(view_of_sum) * view, const NAME(soft_factors) * by, REAL *restrict out,
+                                     const int deep) {
     const NAME(view_of_sum) v = *view;
     const NAME(soft_factors) f = *by;
-    const double least = REAL_MIN * f.up;
+    const wide all = alike ? *alike : (wide){0.0, 0.0};
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
         for (int l = 0; l < XENT_LANES; l++) {
-            const REAL z = x[i + l];
-            const wide e = deep ? NAME(term)(&v, z) : NAME(exp_wide)(z, v.offset);
-            const wide p = NAME(mul)(e, f.grown),
-                       t = {q ? (double)q[i + l] : t_hi[i + l], sizeof(REAL) == 8 && !q ? t_lo[i + l] : 0.0};
-            const double g = NAME(sub)(p, NAME(mul)(t, f.factor)).hi, result = g * f.down;
-            out[i + l] = (REAL)zero_if(fabs(g) < least, result);
+            const wide t = {alike ? all.hi
+                            : q   ? (double)q[i + l]
+                                  : t_hi[i + l],
+                            sizeof(REAL) == 4 || q ? 0.0
+                            : alike                ? all.lo
+                                                   : t_lo[i + l]};
+            out[i + l] = NAME(soft_grad)(x[i + l], t, &v, &f, deep);
         }
 }
 XENT_NOINLINE void NAME(soft_grads)(const REAL *x, const double *t_hi, const double *t_lo, ptrdiff_t n,
                                     const NAME(view_of_sum) * view, const NAME(soft_factors) * by, REAL *out) {
-    NAME(soft_grads_of)(x, NULL, t_hi, t_lo, n, view, by, out, 0);
+    NAME(soft_grads_of)(x, NULL, t_hi, t_lo, NULL, n, view, by, out, 0);
 }
 XENT_NOINLINE void NAME(soft_grads_given)(const REAL *x, const REAL *q, ptrdiff_t n, const NAME(view_of_sum) * view,
                                           const NAME(soft_factors) * by, REAL *out) {
-    NAME(soft_grads_of)(x, q, NULL, NULL, n, view, by, out, 0);
+    NAME(soft_grads_of)(x, q, NULL, NULL, NULL, n, view, by, out, 0);
+}
+XENT_NOINLINE void NAME(soft_grads_alike)(const REAL *x, const wide *alike, ptrdiff_t n, const NAME(view_of_sum) * view,
+                                          const NAME(soft_factors) * by, REAL *out) {
+    NAME(soft_grads_of)(x, NULL, NULL, NULL, alike, n, view, by, out, 0);
 }
 XENT_NOINLINE void NAME(soft_grads_deep)(const REAL *x, const double *t_hi, const double *t_lo, ptrdiff_t n,
                                          const NAME(view_of_sum) * view, const NAME(soft_factors) * by, REAL *out) {
-    NAME(soft_grads_of)(x, NULL, t_hi, t_lo, n, view, by, out, 1);
+    NAME(soft_grads_of)(x, NULL, t_hi, t_lo, NULL, n, view, by, out, 1);
 }
 
 /* The loss of a row that is not finite, or whose sum of gaps is not: class by class. */
@@ -149,6 +177,25 @@ XENT_NOINLINE double NAME(odd_loss)(NAME(sweeper) * w, NAME(targets) * t, const 
     return loss == loss ? loss : INFINITY; /* no summand is NaN or negative: the sum overflowed */
 }
 
+/* Gaps and gradients of n classes from `start` on, in whole groups of lanes, where targets are alike but for the label's. */
+static void NAME(gaps_but_label)(NAME(targets) * t, ptrdiff_t start, ptrdiff_t n, const REAL *x, double max,
+                                 NAME(wide_lanes) * masses, NAME(wide_lanes) * gaps) {
+    const ptrdiff_t label = (ptrdiff_t)t->label - start,
+                    at = label >= 0 && label < n ? label / XENT_LANES * XENT_LANES : n;
+    const ptrdiff_t behind = at + XENT_LANES; /* of its group */
+    if (at) NAME(add_gaps_alike)(x, t->other, at, max, masses, gaps);
+    if (at == n) return;
+    NAME(targets_at)(t, start + at, XENT_LANES);
+    NAME(add_gaps)(x + at, t->hi, t->lo, XENT_LANES, max, masses, gaps);
+    if (behind < n) NAME(add_gaps_alike)(x + behind, t->other, n - behind, max, masses, gaps);
+}
+static void NAME(grads_but_label)(const NAME(targets) * t, ptrdiff_t start, ptrdiff_t n, const REAL *x,
+                                  const NAME(view_of_sum) * view, const NAME(soft_factors) * by, REAL *out) {
+    const ptrdiff_t label = (ptrdiff_t)t->label - start;
+    NAME(soft_grads_alike)(x, &t->other, n, view, by, out);
+    if (label >= 0 && label < n) out[label] = NAME(soft_grad)(x[label], t->its, view, by, 0);
+}
+
 /* Row r of the last sum_rows. */
 static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *out_row, double zeta, wide factor,
                            double *loss, double *lse) {
@@ -166,7 +213,7 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
     NAME(wide_lanes) masses, all_gaps;
     NAME(no_numbers)(&masses), NAME(no_numbers)(&all_gaps);
     const REAL *given = NAME(given_targets)(t);
-    REAL few[L], least = (REAL)sum.min;
+    REAL few[L], least = (REAL)sum.min; /* few: the logits behind the last whole group, of the last block */
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
@@ -177,14 +224,17 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
             least = here < least ? here : least;
         }
         if (least == -REAL_INF) given = NULL;
-        if (!given) NAME(targets_at)(t, start, n);
+        if (!given && !t->alike) NAME(targets_at)(t, start, n);
         if (given && whole)
             NAME(add_gaps_given)(x, given + start, whole, sum.max, &masses, &all_gaps);
+        else if (t->alike && whole)
+            NAME(gaps_but_label)(t, start, whole, x, sum.max, &masses, &all_gaps);
         else if (whole)
             NAME(add_gaps)(x, t_hi, t_lo, whole, sum.max, &masses, &all_gaps), t_hi += whole, t_lo += whole;
         if (whole == n) continue;
-        if (given) NAME(targets_at)(t, start + whole, n - whole);
-        for (int l = 0; l < L; l++) few[l] = whole + l < n ? x[whole + l] : (REAL)sum.max;
+        if (given || t->alike) NAME(targets_at)(t, start + whole, n - whole);
+        for (int l = 0; l < L; l++) few[l] = (REAL)sum.max;
+        memcpy(few, x + whole, (size_t)(n - whole) * sizeof *few);
         NAME(add_gaps)(few, t_hi, t_lo, L, sum.max, &masses, &all_gaps);
     }
     const wide mass = NAME(wide_total)(&masses, classes), gaps = NAME(wide_total)(&all_gaps, classes);
@@ -195,25 +245,30 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
 
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
     const NAME(soft_factors) f = NAME(soft_factors_of)(factor, v.total, mass, zeta, *lse);
-    const int deep = sum.far || (double)least < v.floor;
-    const int at_hand = !given && classes <= XENT_SMALL_BLOCK; /* the targets, still */
+    const int deep = sum.far || (double)least < v.floor || (sizeof(REAL) == 4 && f.up != 1.0);
+    const int alike = t->alike && !deep, straight = w->out->direct && !w->streams && out_row != x_row;
+    const int at_hand = !given && !t->alike && classes <= XENT_SMALL_BLOCK; /* the targets, still */
     if (deep) given = NULL;
     for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
         const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK, whole = n / L * L;
         const REAL *x = NAME(logits_at)(w, x_row, start, n);
         const double *t_hi = t->hi, *t_lo = t->lo;
-        if (!given && !at_hand) NAME(targets_at)(t, start, n);
+        REAL *to = straight ? (REAL *)out_row + start : w->terms;
+        if (!given && !alike && !at_hand) NAME(targets_at)(t, start, n);
         if (given && whole)
-            NAME(soft_grads_given)(x, given + start, whole, &v, &f, w->terms);
+            NAME(soft_grads_given)(x, given + start, whole, &v, &f, to);
+        else if (alike && whole)
+            NAME(grads_but_label)(t, start, whole, x, &v, &f, to);
         else if (whole)
-            (deep ? NAME(soft_grads_deep) : NAME(soft_grads))(x, t_hi, t_lo, whole, &v, &f, w->terms), t_hi += whole,
+            (deep ? NAME(soft_grads_deep) : NAME(soft_grads))(x, t_hi, t_lo, whole, &v, &f, to), t_hi += whole,
                 t_lo += whole;
         if (whole < n) {
-            if (given) NAME(targets_at)(t, start + whole, n - whole);
-            for (int l = 0; l < L; l++) few[l] = whole + l < n ? x[whole + l] : (REAL)v.max;
+            if (given || alike) NAME(targets_at)(t, start + whole, n - whole);
             (deep ? NAME(soft_grads_deep) : NAME(soft_grads))(few, t_hi, t_lo, L, &v, &f, w->terms + whole);
         }
-        if (!w->out->direct)
+        if (straight)
+            memcpy(to + whole, w->terms + whole, (size_t)(n - whole) * sizeof(REAL));
+        else if (!w->out->direct)
             scatter_block(w->layout, w->out, out_row, start, n, w->terms, sizeof(REAL));
         else if (w->streams)
             stream_out((REAL *)out_row + start, w->terms, n * (ptrdiff_t)sizeof(REAL));

@@ -36,13 +36,18 @@ typedef struct {
     char *row; /* probabilities, or NULL */
     int64_t label;
     wide keep, spread; /* 1 - eps, eps / C sum q */
+    int alike;         /* all but the label's are `other`, which is not 0 */
+    wide other, its;   /* the label's own */
     /* of the block asked for last, and 0 up to whole groups of lanes; float32 leaves lo 0, as targets_open made it */
     double hi[XENT_SMALL_BLOCK], lo[XENT_SMALL_BLOCK], weight[XENT_SMALL_BLOCK];
 } NAME(targets);
 
+XENT_INLINE wide NAME(smoothed)(double q, wide keep, wide spread) {
+    return NAME(add)(NAME(mul)(keep, (wide){q, 0.0}), spread);
+}
 XENT_NOINLINE void NAME(smooth)(double *restrict hi, double *restrict lo, ptrdiff_t n, wide keep, wide spread) {
     for (ptrdiff_t i = 0; i < n; i++) {
-        const wide q = NAME(add)(NAME(mul)(keep, (wide){hi[i], 0.0}), spread);
+        const wide q = NAME(smoothed)(hi[i], keep, spread);
         hi[i] = q.hi;
         if (sizeof(REAL) == 8) lo[i] = q.lo;
     }
@@ -67,9 +72,22 @@ static inline void NAME(numbers_at)(NAME(targets) * t, ptrdiff_t start, ptrdiff_
     if (sizeof(REAL) == 8) memset(t->lo, 0, (size_t)end * sizeof *t->lo);
 }
 
+/* Those that are alike but for one. */
+static inline void NAME(alike_at)(NAME(targets) * t, ptrdiff_t start, ptrdiff_t n) {
+    const ptrdiff_t end = whole_groups(n), at = (ptrdiff_t)t->label - start;
+    const wide other = t->other;
+    for (ptrdiff_t i = 0; i < end; i++) t->hi[i] = i < n ? other.hi : 0.0;
+    for (ptrdiff_t i = 0; i < end && sizeof(REAL) == 8; i++) t->lo[i] = i < n ? other.lo : 0.0;
+    if (at >= 0 && at < n) t->hi[at] = t->its.hi, t->lo[at] = t->its.lo;
+}
+
 /* Their t to t->hi and t->lo. */
 static inline void NAME(targets_at)(NAME(targets) * t, ptrdiff_t start, ptrdiff_t n) {
     const xent_vector *class_weight = &t->a->problem->class_weight;
+    if (t->alike) {
+        NAME(alike_at)(t, start, n);
+        return;
+    }
     NAME(numbers_at)(t, start, n);
     if (t->spread.hi != 0.0 || t->keep.hi != 1.0) NAME(smooth)(t->hi, t->lo, n, t->keep, t->spread);
     if (!class_weight->data) return;
@@ -137,7 +155,7 @@ static inline void NAME(targets_start)(NAME(targets) * t, ptrdiff_t row, int64_t
     const double eps = a->problem->label_smoothing;
     t->label = label;
     t->row = a->probabilities ? row_of(a->layout, a->probabilities, row) : NULL;
-    t->keep = two_sum(1.0, -eps), t->spread = (wide){0.0, 0.0};
+    t->keep = two_sum(1.0, -eps), t->spread = (wide){0.0, 0.0}, t->alike = 0;
     if (eps == 0.0) return;
     wide sum = {1.0, 0.0};
     if (t->row) {
@@ -151,4 +169,6 @@ static inline void NAME(targets_start)(NAME(targets) * t, ptrdiff_t row, int64_t
         sum = NAME(wide_total)(&lanes, classes);
     }
     t->spread = wide_div(wide_mul((wide){eps, 0.0}, sum), (wide){(double)classes, 0.0});
+    t->other = NAME(smoothed)(0.0, t->keep, t->spread), t->its = NAME(smoothed)(1.0, t->keep, t->spread);
+    t->alike = !t->row && !a->problem->class_weight.data && t->other.hi != 0.0;
 }
