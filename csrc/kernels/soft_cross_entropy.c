@@ -401,6 +401,7 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
     const ptrdiff_t classes = a->layout->classes;
     const int by_side = sizeof(REAL) == 4 && classes > 1 && classes <= XENT_NARROW && a->logits->direct &&
                         (!a->grad || a->grad->direct);
+    side.n_hot = -1;
     const int at_once = by_side ? XENT_SIDE : NAME(rows_at_once)(&w);
     while (first < last) {
         int only[XENT_ROWS], spread[XENT_ROWS];

@@ -8,15 +8,20 @@ enum { NAME(SIDE_TARGETS) = sizeof(REAL) == 4 ? XENT_NARROW * XENT_SIDE : XENT_S
 typedef struct {
     _Alignas(64) REAL q[NAME(SIDE_TARGETS)];
     double t[NAME(SIDE_TARGETS)];
-    REAL most[XENT_SIDE]; /* of q */
-    int as_given;
+    REAL most[XENT_SIDE];  /* of q */
+    int as_given, made;    /* made: t and mass are the targets' already */
     double sum[XENT_SIDE]; /* of what was given */
     double spread[XENT_SIDE], mass[XENT_SIDE], gaps[XENT_SIDE];
     double offset[XENT_SIDE], floor[XENT_SIDE], grown[XENT_SIDE], factor[XENT_SIDE], least[XENT_SIDE], down[XENT_SIDE];
     double odd[XENT_SIDE]; /* not 0: needs more than that */
+    /* Labels that weigh alike: t is `other` but for that many hot ones, which are the next rows' from then on. */
+    int64_t hot[XENT_SIDE];
+    int n_hot;                               /* -1 before the first */
+    double other, its, mass_of[XENT_NARROW]; /* of a row of that label; negative where it is not known yet */
 } NAME(soft_side);
 
-/* XENT_SIDE sums by lanes folded in halves, of which n got a number; to the first. */
+/* XENT_SIDE sums by lanes folded in halves, of which n got a number; to the first. Of up to XENT_LANES classes, class 16 and
+ * those behind it are added to class 0 and those behind it at once, as the first step of a fold would. */
 XENT_INLINE void NAME(fold_side)(double (*lanes)[XENT_SIDE], int n) {
     for (int half = XENT_LANES / 2; half; half /= 2) {
         for (int l = 0; l + half < n; l++)
@@ -28,13 +33,12 @@ XENT_INLINE void NAME(fold_side)(double (*lanes)[XENT_SIDE], int n) {
 /* The sum of each row's targets. Here and below q is NULL, or t is: constants, both. */
 XENT_INLINE void NAME(add_side_of)(const REAL *restrict q, const double *restrict t, ptrdiff_t classes,
                                    double *restrict sums) {
-    const ptrdiff_t lanes = classes < XENT_LANES ? classes : XENT_LANES;
+    const ptrdiff_t own = classes > XENT_LANES ? XENT_LANES : XENT_LANES / 2, lanes = classes < own ? classes : own;
     double s[XENT_LANES][XENT_SIDE];
     for (ptrdiff_t c = 0; c < lanes; c++)
         for (int r = 0; r < XENT_SIDE; r++) s[c][r] = q ? (double)q[c * XENT_SIDE + r] : t[c * XENT_SIDE + r];
-    for (ptrdiff_t c = XENT_LANES; c < classes; c++)
-        for (int r = 0; r < XENT_SIDE; r++)
-            s[c % XENT_LANES][r] += q ? (double)q[c * XENT_SIDE + r] : t[c * XENT_SIDE + r];
+    for (ptrdiff_t c = lanes; c < classes; c++)
+        for (int r = 0; r < XENT_SIDE; r++) s[c % own][r] += q ? (double)q[c * XENT_SIDE + r] : t[c * XENT_SIDE + r];
     NAME(fold_side)(s, (int)lanes);
     memcpy(sums, s, sizeof *s);
 }
@@ -56,6 +60,32 @@ XENT_NOINLINE void NAME(count_side)(const double *restrict t, ptrdiff_t classes,
         }
 }
 
+/* Labels smoothed, of n rows; and what a row's targets sum to, which is found once of each label. */
+static void NAME(side_labels)(const xent_loss_args *a, const int64_t *y, int n, NAME(soft_side) * side) {
+    const xent_cross_entropy_problem *p = a->problem;
+    const ptrdiff_t classes = a->layout->classes;
+    int known = 1;
+    if (side->n_hot < 0) {
+        const wide keep = two_sum(1.0, -p->label_smoothing),
+                   spread = wide_div((wide){p->label_smoothing, 0.0}, (wide){(double)classes, 0.0});
+        side->other = keep.hi * 0.0 + spread.hi, side->its = keep.hi * 1.0 + spread.hi;
+        for (ptrdiff_t i = 0; i < classes * XENT_SIDE; i++) side->t[i] = side->other;
+        for (ptrdiff_t c = 0; c < classes; c++) side->mass_of[c] = -1.0;
+        side->n_hot = 0;
+    }
+    for (int r = 0; r < side->n_hot; r++) side->t[side->hot[r] * XENT_SIDE + r] = side->other;
+    for (int r = 0; r < n; r++) {
+        side->t[y[r] * XENT_SIDE + r] = side->its;
+        side->hot[r] = y[r], side->mass[r] = side->mass_of[y[r]];
+        known &= side->mass[r] >= 0.0;
+    }
+    for (int r = n; r < XENT_SIDE; r++) side->mass[r] = 1.0; /* those of no row */
+    side->n_hot = n;
+    if (known) return;
+    NAME(add_side)(side->t, classes, side->mass);
+    for (int r = 0; r < n; r++) side->mass_of[y[r]] = side->mass[r];
+}
+
 /* What was given of n rows, and its sums; those of no row are numbers, too. */
 static void NAME(side_numbers)(const xent_loss_args *a, const ptrdiff_t *row, const int64_t *y, int n,
                                NAME(soft_side) * side) {
@@ -64,6 +94,11 @@ static void NAME(side_numbers)(const xent_loss_args *a, const ptrdiff_t *row, co
     char *rows[XENT_SIDE];
     double at[XENT_SIDE];
     side->as_given = view && view->direct && view->type == NAME(own_type);
+    side->made = !view && !a->problem->class_weight.data;
+    if (side->made) {
+        NAME(side_labels)(a, y, n, side);
+        return;
+    }
     if (!view) {
         for (int r = 0; r < XENT_SIDE; r++) at[r] = r < n ? (double)y[r] : -1.0, side->sum[r] = 1.0;
         for (ptrdiff_t c = 0; c < classes; c++)
@@ -106,6 +141,7 @@ static void NAME(side_targets)(const xent_loss_args *a, NAME(soft_side) * side) 
     const ptrdiff_t classes = a->layout->classes;
     const wide keep = two_sum(1.0, -p->label_smoothing), eps = {p->label_smoothing, 0.0};
     double weight[XENT_NARROW];
+    if (side->made) return;
     memcpy(side->mass, side->sum, sizeof side->mass);
     if (p->label_smoothing == 0.0 && !p->class_weight.data) return;
     if (side->as_given) NAME(widen)(side->q, classes * XENT_SIDE, side->t);
@@ -118,28 +154,35 @@ static void NAME(side_targets)(const xent_loss_args *a, NAME(soft_side) * side) 
     NAME(add_side)(side->t, classes, side->mass);
 }
 
+/* sums = or += t (max - x), of one class of each row: its logits at x, its targets at q or t. */
+XENT_INLINE void NAME(side_gaps_at)(const REAL *restrict x, const REAL *restrict q, const double *restrict t,
+                                    const double *restrict max, double *restrict sums, const int guarded,
+                                    const int first) {
+    for (int r = 0; r < XENT_SIDE; r++) {
+        const double its = q ? (double)q[r] : t[r], gap = its * (max[r] - (double)x[r]);
+        const double part = !guarded || its != 0.0 ? gap : 0.0;
+        sums[r] = first ? part : sums[r] + part;
+    }
+}
+
 /* sum t (max - x) of each row whose logits are at x, `stride` elements from class to class; where some may not be finite
- * (guarded, a constant), 0 * inf is 0. */
+ * (guarded, a constant), 0 * inf is 0. Of up to XENT_LANES classes, lanes are folded once on the way. */
 XENT_INLINE void NAME(side_gaps_of)(const REAL *restrict x, ptrdiff_t stride, const REAL *restrict q,
                                     const double *restrict t, ptrdiff_t classes, const double *restrict max,
                                     const side_ahead *from, double *restrict gaps, const int guarded) {
     const int lanes = classes < XENT_LANES ? (int)classes : XENT_LANES;
+    const int own = classes > XENT_LANES ? XENT_LANES : XENT_LANES / 2; /* that are summed by themselves */
     side_ahead ahead = *from;
     double g[XENT_LANES][XENT_SIDE];
     for (ptrdiff_t c = 0; c < classes; c++, x += stride) {
-        double *restrict sums = g[c % XENT_LANES], part[XENT_SIDE];
+        const ptrdiff_t at = c * XENT_SIDE;
         ask_ahead(&ahead);
-        for (int r = 0; r < XENT_SIDE; r++) {
-            const double its = q ? (double)q[c * XENT_SIDE + r] : t[c * XENT_SIDE + r];
-            const double gap = its * (max[r] - (double)x[r]);
-            part[r] = !guarded || its != 0.0 ? gap : 0.0;
-        }
-        if (c < XENT_LANES)
-            for (int r = 0; r < XENT_SIDE; r++) sums[r] = part[r];
+        if (c < own)
+            NAME(side_gaps_at)(x, q ? q + at : NULL, q ? NULL : t + at, max, g[c], guarded, 1);
         else
-            for (int r = 0; r < XENT_SIDE; r++) sums[r] += part[r];
+            NAME(side_gaps_at)(x, q ? q + at : NULL, q ? NULL : t + at, max, g[c % own], guarded, 0);
     }
-    NAME(fold_side)(g, lanes);
+    NAME(fold_side)(g, lanes < own ? lanes : own);
     memcpy(gaps, g, sizeof *g);
 }
 #define XENT_SIDE_GAPS(NAME_, Q, T, GUARDED)                                                                         \
@@ -166,8 +209,8 @@ XENT_INLINE void NAME(side_grads_of)(REAL *restrict x, ptrdiff_t stride, ptrdiff
             const double z = (double)x[r], low = by->floor[r];
             const double t = given ? (double)by->q[c * XENT_SIDE + r] : by->t[c * XENT_SIDE + r];
             const double e = exp_f32(deep && z < low ? low : z, by->offset[r]), term = deep && z < low ? 0.0 : e;
-            const double g = term * by->grown[r] - t * by->factor[r], result = g * by->down[r];
-            x[r] = (REAL)zero_if(fabs(g) < by->least[r], result);
+            const double g = term * by->grown[r] - t * by->factor[r], result = deep ? g * by->down[r] : g;
+            x[r] = (REAL)zero_if(fabs(g) < (deep ? by->least[r] : REAL_MIN), result);
         }
 }
 #define XENT_SIDE_GRADS(NAME_, GIVEN, DEEP)                                                                     \
@@ -234,7 +277,7 @@ static int NAME(side_rows)(const xent_loss_args *a, NAME(sweeper) * w, NAME(soft
     NAME(side_losses)(b, side, a->problem->z_loss, k);
     for (int r = 0; r < n && !b->ordinary; r++)
         if (b->kind[r] != ROW_FINITE) side->odd[r] = 1.0;
-    for (int r = 0; r < n; r++) odd |= side->odd[r] != 0.0;
+    for (int r = 0; r < n; r++) odd |= side->odd[r] != 0.0, deep |= side->down[r] != 1.0;
     if (!a->grad) return odd;
     for (int r = 0; r < n; r++) to[r] = (REAL *)w->out_rows[r];
     for (int r = 0; r < n && odd; r++) to[r] = side->odd[r] != 0.0 ? nowhere : to[r];
