@@ -10,6 +10,32 @@
 #include "loss_row.h"
 #include "two_class.h"
 
+#ifndef XENT_SIGMOID_C
+#define XENT_SIGMOID_C
+typedef double four_losses __attribute__((vector_size(32)));
+
+/* Lane i % XENT_LANES of the totals += losses[i] with what is lost, as add_kept does; as many lanes at a time as stay in
+ * registers, by vectors: of plain loops over so few gcc makes scalar code. */
+XENT_INLINE void add_four(four_losses *sum, four_losses *lost, const double *losses) {
+    four_losses x;
+    memcpy(&x, losses, sizeof x);
+    const four_losses s = *sum + x, its = s - *sum;
+    *lost += (*sum - (s - its)) + (x - its), *sum = s;
+}
+XENT_NOINLINE void add_losses(const double *losses, ptrdiff_t n, double *hi, double *lo) {
+    for (int l = 0; l < XENT_LANES; l += 8) {
+        four_losses sum, more, lost, lost_more;
+        memcpy(&sum, hi + l, sizeof sum), memcpy(&more, hi + l + 4, sizeof more);
+        memcpy(&lost, lo + l, sizeof lost), memcpy(&lost_more, lo + l + 4, sizeof lost_more);
+        for (ptrdiff_t i = l; i < n; i += XENT_LANES)
+            add_four(&sum, &lost, losses + i), add_four(&more, &lost_more, losses + i + 4);
+        memcpy(hi + l, &sum, sizeof sum), memcpy(hi + l + 4, &more, sizeof more);
+        memcpy(lo + l, &lost, sizeof lost), memcpy(lo + l + 4, &lost_more, sizeof lost_more);
+    }
+    for (int l = 0; l < XENT_LANES; l++) lo[l] = lo[l] - lo[l] == 0.0 ? lo[l] : 0.0; /* that of an infinite sum */
+}
+#endif
+
 /* Loss and gradient of one element, counted `weight` and `factor` times. Of ordinary ones (a constant) |z| is 700 at most, and
  * the weight not 0. */
 XENT_INLINE void NAME(counted)(REAL z, double target, double pos_weight, double weight, wide factor, const int ordinary,
@@ -51,21 +77,23 @@ XENT_NOINLINE void NAME(each_plain)(NAME(two_classes) * b, ptrdiff_t n, wide sca
 }
 
 /* Whether all n elements are ordinary, by their logits and by their weights. */
-XENT_NOINLINE int NAME(are_near)(const REAL *z, ptrdiff_t n) {
-    int far = 0;
-    for (ptrdiff_t i = 0; i < n; i++) far |= !(z[i] <= (REAL)700) | !(z[i] >= (REAL)-700);
-    return !far;
+XENT_NOINLINE int NAME(are_near)(const REAL *z, ptrdiff_t n) { /* by the bits of |z|, where NaN is the largest */
+    const REAL limit = 700;
+    const NAME(bits) unsigned_part = (NAME(bits))(((uint64_t)1 << (8 * sizeof(REAL) - 1)) - 1);
+    NAME(bits) far, most = 0;
+    memcpy(&far, &limit, sizeof far);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        NAME(bits) size;
+        memcpy(&size, &z[i], sizeof size);
+        size &= unsigned_part;
+        most = size > most ? size : most;
+    }
+    return most <= far;
 }
 XENT_NOINLINE int NAME(all_count)(const double *weights, ptrdiff_t n) {
     int none = 0;
     for (ptrdiff_t i = 0; i < n; i++) none |= !(weights[i] > 0.0);
     return !none;
-}
-
-/* Lane i % XENT_LANES of the totals += losses[i]; what is infinite stays so. */
-XENT_NOINLINE void NAME(add_losses)(const double *losses, ptrdiff_t n, double *hi, double *lo) {
-    for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
-        for (int l = 0; l < XENT_LANES; l++) add_kept(&hi[l], &lo[l], losses[i + l]);
 }
 
 /* Classes start .. start + n - 1 of rows first .. first + rows - 1 as doubles. */
@@ -141,7 +169,7 @@ void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
              : NAME(all_count)(b.weights, count) ? NAME(each_ordinary)
                                                  : NAME(each))(&b, end, scale);
             for (ptrdiff_t i = count; i < end; i++) b.losses[i] = 0.0; /* those of no element */
-            NAME(add_losses)(b.losses, end, hi, lo);
+            add_losses(b.losses, end, hi, lo);
             if (a->grad) NAME(put_out)(a, a->grad, first, rows, start, n, b.grads);
             if (!a->loss_elements) continue;
             for (ptrdiff_t i = 0; i < count; i++) b.grads[i] = (REAL)b.losses[i];
