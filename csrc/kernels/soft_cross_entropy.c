@@ -101,8 +101,9 @@ XENT_INLINE NAME(soft_factors) NAME(soft_factors_of)(wide factor, wide total, wi
 XENT_INLINE REAL NAME(soft_grad)(REAL z, wide t, const NAME(view_of_sum) * view, const NAME(soft_factors) * by,
                                  const int deep) {
     const wide e = deep ? NAME(term)(view, z) : NAME(exp_wide)(z, view->offset), p = NAME(mul)(e, by->grown);
-    const double g = NAME(sub)(p, NAME(mul)(t, by->factor)).hi, result = sizeof(REAL) == 4 ? g : g * by->down;
-    return (REAL)zero_if(fabs(g) < REAL_MIN * by->up, result);
+    const double g = NAME(sub)(p, NAME(mul)(t, by->factor)).hi;
+    if (sizeof(REAL) == 4) return (REAL)zero_if(fabs(g) < REAL_MIN, g); /* up is 1 */
+    return (REAL)zero_if(fabs(g) < REAL_MIN * by->up, g * by->down);
 }
 
 /* Of whole groups of lanes, to out. */
@@ -115,12 +116,8 @@ XENT_INLINE void NAME(soft_grads_of)(const REAL *restrict x, const REAL *restric
     const wide all = alike ? *alike : (wide){0.0, 0.0};
     for (ptrdiff_t i = 0; i < n; i += XENT_LANES)
         for (int l = 0; l < XENT_LANES; l++) {
-            const wide t = {alike ? all.hi
-                            : q   ? (double)q[i + l]
-                                  : t_hi[i + l],
-                            sizeof(REAL) == 4 || q ? 0.0
-                            : alike                ? all.lo
-                                                   : t_lo[i + l]};
+            const wide t =
+                alike ? all : (wide){q ? (double)q[i + l] : t_hi[i + l], sizeof(REAL) == 8 && !q ? t_lo[i + l] : 0.0};
             out[i + l] = NAME(soft_grad)(x[i + l], t, &v, &f, deep);
         }
 }
