@@ -63,6 +63,25 @@ def test_a_smoothed_label_is_its_smoothed_row(tier, dtype, classes):
         equal(xent.cross_entropy_with_grad(own, y, out=own, **given), labels)
 
 
+@pytest.mark.parametrize("power", [-300, 300, 1000])
+@pytest.mark.parametrize("classes", [2, 3, 10, 33, 100, 300, 1000])
+def test_weights_that_cancel(tier, classes, power):
+    """Powers of two that weights bring in and other weights, or the mean, take out again leave every bit of float32: a
+    step in double that would meet its limits is lifted."""
+    dtype = np.float32
+    z, y, _ = batch(dtype, 40 if classes <= 256 else 3, classes)
+    rng = np.random.default_rng(classes)
+    weight, q = rng.random(classes) + 0.5, rng.random(z.shape)
+    for targets, eps in ((q, 0.0), (q, 0.1), (y, 0.1)):
+        given = {"label_smoothing": eps, "class_weight": weight}
+        scaled = given | {"class_weight": np.ldexp(weight, power)}
+        equal(xent.cross_entropy_with_grad(z, targets, **scaled), xent.cross_entropy_with_grad(z, targets, **given))
+        equal(
+            xent.cross_entropy_with_grad(z, targets, **scaled, sample_weight=np.ldexp(1.0, -power), reduction="sum"),
+            xent.cross_entropy_with_grad(z, targets, **given, reduction="sum"),
+        )
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("classes", C)
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])

@@ -77,18 +77,21 @@ XENT_NOINLINE void NAME(add_gaps_alike)(const REAL *x, wide t, ptrdiff_t n, doub
 
 /* What the gradient of a row of this target mass is made of: grown term - factor t, formed `up`, a power of two, too large: so
  * much that the largest elements are about 2^128, unless they are larger by themselves. No step before the last comes near
- * a subnormal number. float32's are formed as they are (up 1): where a step in double would, all elements are 0. */
+ * a subnormal number. Where neither factor nor mass is extreme, float32's are formed as they are (up 1): a double has room
+ * for every step below and above. */
 typedef struct {
     wide grown, factor;
     double up, down; /* down = 1 / up */
 } NAME(soft_factors);
 XENT_INLINE NAME(soft_factors) NAME(soft_factors_of)(wide factor, wide total, wide mass, double zeta, double lse) {
-    const double all = fabs(factor.hi) * (mass.hi + fabs(2.0 * zeta * lse));
+    const double size_of_mass = mass.hi + fabs(2.0 * zeta * lse), all = fabs(factor.hi) * size_of_mass;
     const double some = fabs(factor.hi) * 0x1p-800, size = all > some ? all : some; /* else the factor would overflow */
     const uint64_t exponent = bits_of(size) & (uint64_t)0x7ff << 52;
     double up = from_bits(((uint64_t)(1023 + 128 + 1023) << 52) - exponent); /* for a size from 2^-894 to 2 */
     up = size >= 2.0 ? 0x1p128 : up, up = size < 0x1p-894 ? 0x1p1022 : up, up = size < 0x1p800 ? up : 1.0;
-    if (sizeof(REAL) == 4) up = 1.0;
+    if (sizeof(REAL) == 4 && fabs(factor.hi) >= 0x1p-200 && fabs(factor.hi) < 0x1p200 && size_of_mass >= 0x1p-200 &&
+        size_of_mass < 0x1p200)
+        up = 1.0;
     const wide raised = {factor.hi * up, factor.lo * up};
     factor.hi = fabs(raised.hi) < 0x1p-1022 ? 0.0 : raised.hi,
     factor.lo = fabs(raised.lo) < 0x1p-1022 ? 0.0 : raised.lo;
@@ -97,12 +100,12 @@ XENT_INLINE NAME(soft_factors) NAME(soft_factors_of)(wide factor, wide total, wi
 }
 
 /* grown term - factor t of one logit; below the smallest normal number it is 0. `deep`: some logit may be so far below the
- * maximum that it counts for nothing. */
+ * maximum that it counts for nothing; or float32's are lifted, which is seldom so. */
 XENT_INLINE REAL NAME(soft_grad)(REAL z, wide t, const NAME(view_of_sum) * view, const NAME(soft_factors) * by,
                                  const int deep) {
     const wide e = deep ? NAME(term)(view, z) : NAME(exp_wide)(z, view->offset), p = NAME(mul)(e, by->grown);
     const double g = NAME(sub)(p, NAME(mul)(t, by->factor)).hi;
-    if (sizeof(REAL) == 4) return (REAL)zero_if(fabs(g) < REAL_MIN, g); /* up is 1 */
+    if (sizeof(REAL) == 4 && !deep) return (REAL)zero_if(fabs(g) < REAL_MIN, g); /* up is 1 */
     return (REAL)zero_if(fabs(g) < REAL_MIN * by->up, g * by->down);
 }
 
@@ -241,7 +244,7 @@ static void NAME(soft_row)(NAME(sweeper) * w, int r, NAME(targets) * t, char *ou
 
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
     const NAME(soft_factors) f = NAME(soft_factors_of)(factor, v.total, mass, zeta, *lse);
-    const int deep = sum.far || (double)least < v.floor;
+    const int deep = sum.far || (double)least < v.floor || (sizeof(REAL) == 4 && f.up != 1.0);
     const int alike = t->alike && !deep, straight = w->out->direct && !w->streams && out_row != x_row;
     const int at_hand = !given && !t->alike && classes <= XENT_SMALL_BLOCK; /* the targets, still */
     if (deep) given = NULL;

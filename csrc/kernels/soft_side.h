@@ -12,7 +12,7 @@ typedef struct {
     int as_given, made;    /* made: t and mass are the targets' already */
     double sum[XENT_SIDE]; /* of what was given */
     double spread[XENT_SIDE], mass[XENT_SIDE], gaps[XENT_SIDE];
-    double offset[XENT_SIDE], floor[XENT_SIDE], grown[XENT_SIDE], factor[XENT_SIDE];
+    double offset[XENT_SIDE], floor[XENT_SIDE], grown[XENT_SIDE], factor[XENT_SIDE], least[XENT_SIDE], down[XENT_SIDE];
     double odd[XENT_SIDE]; /* not 0: needs more than that */
     /* Labels that weigh alike: t is `other` but for that many hot ones, which are the next rows' from then on. */
     int64_t hot[XENT_SIDE];
@@ -210,7 +210,8 @@ XENT_INLINE void NAME(side_grads_of)(REAL *restrict x, ptrdiff_t stride, ptrdiff
             const double t = given ? (double)by->q[c * XENT_SIDE + r] : by->t[c * XENT_SIDE + r];
             const double e = exp_f32(deep && z < low ? low : z, by->offset[r]), term = deep && z < low ? 0.0 : e;
             const double g = term * by->grown[r] - t * by->factor[r];
-            x[r] = (REAL)zero_if(fabs(g) < REAL_MIN, g);
+            const double result = deep ? g * by->down[r] : g;
+            x[r] = (REAL)zero_if(fabs(g) < (deep ? by->least[r] : REAL_MIN), result);
         }
 }
 #define XENT_SIDE_GRADS(NAME_, GIVEN, DEEP)                                                                     \
@@ -241,6 +242,7 @@ XENT_NOINLINE void NAME(side_losses)(const row_batch *restrict b, NAME(soft_side
         side->odd[r] = loss - loss == 0.0 ? b->scale[r] + offset : 1.0; /* of one scale if 0 */
         side->offset[r] = offset, side->floor[r] = (double)(REAL)(b->max[r] - LOOK_DEPTH);
         side->grown[r] = f.grown.hi, side->factor[r] = f.factor.hi;
+        side->down[r] = f.down, side->least[r] = REAL_MIN * f.up;
     }
 }
 
@@ -276,7 +278,7 @@ static int NAME(side_rows)(const xent_loss_args *a, NAME(sweeper) * w, NAME(soft
     NAME(side_losses)(b, side, a->problem->z_loss, k);
     for (int r = 0; r < n && !b->ordinary; r++)
         if (b->kind[r] != ROW_FINITE) side->odd[r] = 1.0;
-    for (int r = 0; r < n; r++) odd |= side->odd[r] != 0.0;
+    for (int r = 0; r < n; r++) odd |= side->odd[r] != 0.0, deep |= side->down[r] != 1.0;
     if (!a->grad) return odd;
     for (int r = 0; r < n; r++) to[r] = (REAL *)w->out_rows[r];
     for (int r = 0; r < n && odd; r++) to[r] = side->odd[r] != 0.0 ? nowhere : to[r];
