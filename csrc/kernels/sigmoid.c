@@ -14,14 +14,16 @@
 #define XENT_SIGMOID_C
 typedef double four_losses __attribute__((vector_size(32)));
 
-/* Lane i % XENT_LANES of the totals += losses[i] with what is lost, as add_kept does; as many lanes at a time as stay in
- * registers, by vectors: of plain loops over so few gcc makes scalar code. */
+/* sum += losses, *lost += what that loses (Knuth), of four lanes. */
 XENT_INLINE void add_four(four_losses *sum, four_losses *lost, const double *losses) {
     four_losses x;
     memcpy(&x, losses, sizeof x);
     const four_losses s = *sum + x, its = s - *sum;
     *lost += (*sum - (s - its)) + (x - its), *sum = s;
 }
+
+/* Lane i % XENT_LANES of the totals += losses[i], as add_kept does; as many lanes at a time as stay in registers, by vectors:
+ * of plain loops over so few gcc makes scalar code. */
 XENT_NOINLINE void add_losses(const double *losses, ptrdiff_t n, double *hi, double *lo) {
     for (int l = 0; l < XENT_LANES; l += 8) {
         four_losses sum, more, lost, lost_more;
@@ -80,15 +82,15 @@ XENT_NOINLINE void NAME(each_plain)(NAME(two_classes) * b, ptrdiff_t n, wide sca
 XENT_NOINLINE int NAME(are_near)(const REAL *z, ptrdiff_t n) { /* by the bits of |z|, where NaN is the largest */
     const REAL limit = 700;
     const NAME(bits) unsigned_part = (NAME(bits))(((uint64_t)1 << (8 * sizeof(REAL) - 1)) - 1);
-    NAME(bits) far, most = 0;
-    memcpy(&far, &limit, sizeof far);
+    NAME(bits) largest_near, most = 0;
+    memcpy(&largest_near, &limit, sizeof largest_near);
     for (ptrdiff_t i = 0; i < n; i++) {
         NAME(bits) size;
         memcpy(&size, &z[i], sizeof size);
         size &= unsigned_part;
         most = size > most ? size : most;
     }
-    return most <= far;
+    return most <= largest_near;
 }
 XENT_NOINLINE int NAME(all_count)(const double *weights, ptrdiff_t n) {
     int none = 0;

@@ -63,7 +63,7 @@ XENT_NOINLINE void NAME(add_gaps_given)(const REAL *x, const REAL *q, ptrdiff_t 
     NAME(add_gaps_of)(x, q, NULL, NULL, n, max, mass, gaps, 0);
 }
 
-/* The same of targets that are all alike. Masses by themselves: both need all registers. */
+/* The same of targets that are all t, which is not 0. Masses by themselves: both need all registers. */
 XENT_NOINLINE void NAME(add_gaps_alike)(const REAL *x, wide t, ptrdiff_t n, double max, NAME(wide_lanes) * mass,
                                         NAME(wide_lanes) * gaps) {
     NAME(wide_lanes) m = *mass, g = *gaps;
@@ -407,14 +407,14 @@ void KERNEL(soft_cross_entropy)(const xent_loss_args *a, ptrdiff_t first, ptrdif
         first = NAME(next_soft)(a, &w, first, last, at_once, &rows);
         if (!rows.n) continue;
         const int all_sides = by_side && rows.n > w.alone;
-        if (all_sides) NAME(side_numbers)(a, rows.row, rows.y, rows.n, &side);
+        if (all_sides) NAME(side_numbers)(a, &t, rows.row, rows.y, rows.n, &side);
         const int others = NAME(tell_apart)(a, &t, &side, all_sides, &rows, only, spread);
         if (others == rows.n)
             NAME(spread_rows)(a, &w, &t, &side, all_sides, &rows);
         else {
             const int sides = by_side && others > w.alone;
             take_rows(&rows, spread, others, &some);
-            if (sides) NAME(side_numbers)(a, some.row, some.y, others, &side);
+            if (sides) NAME(side_numbers)(a, &t, some.row, some.y, others, &side);
             if (others) NAME(spread_rows)(a, &w, &t, &side, sides, &some), give_losses(&some, spread, &rows);
             take_rows(&rows, only, rows.n - others, &some);
             NAME(only_rows)(a, &w, &some);

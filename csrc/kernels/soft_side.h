@@ -14,10 +14,10 @@ typedef struct {
     double spread[XENT_SIDE], mass[XENT_SIDE], gaps[XENT_SIDE];
     double offset[XENT_SIDE], floor[XENT_SIDE], grown[XENT_SIDE], factor[XENT_SIDE], least[XENT_SIDE], down[XENT_SIDE];
     double odd[XENT_SIDE]; /* not 0: needs more than that */
-    /* Labels that weigh alike: t is `other` but for that many hot ones, which are the next rows' from then on. */
+    /* Of targets that are alike: so many rows of t have an element of their own, that of class hot[r]; -1 before the first. */
     int64_t hot[XENT_SIDE];
-    int n_hot;                               /* -1 before the first */
-    double other, its, mass_of[XENT_NARROW]; /* of a row of that label; negative where it is not known yet */
+    int n_hot;
+    double mass_of[XENT_NARROW]; /* of a row of that label; negative where it is not known yet */
 } NAME(soft_side);
 
 /* XENT_SIDE sums by lanes folded in halves, of which n got a number; to the first. Of up to XENT_LANES classes, class 16 and
@@ -60,22 +60,19 @@ XENT_NOINLINE void NAME(count_side)(const double *restrict t, ptrdiff_t classes,
         }
 }
 
-/* Labels smoothed, of n rows; and what a row's targets sum to, which is found once of each label. */
-static void NAME(side_labels)(const xent_loss_args *a, const int64_t *y, int n, NAME(soft_side) * side) {
-    const xent_cross_entropy_problem *p = a->problem;
-    const ptrdiff_t classes = a->layout->classes;
+/* Targets that are alike, of n rows; and what a row's sum to, which is found once of each label. */
+static void NAME(side_labels)(const NAME(targets) * targets, const int64_t *y, int n, NAME(soft_side) * side) {
+    const ptrdiff_t classes = targets->a->layout->classes;
+    const double other = targets->other.hi;
     int known = 1;
     if (side->n_hot < 0) {
-        const wide keep = two_sum(1.0, -p->label_smoothing),
-                   spread = wide_div((wide){p->label_smoothing, 0.0}, (wide){(double)classes, 0.0});
-        side->other = keep.hi * 0.0 + spread.hi, side->its = keep.hi * 1.0 + spread.hi;
-        for (ptrdiff_t i = 0; i < classes * XENT_SIDE; i++) side->t[i] = side->other;
+        for (ptrdiff_t i = 0; i < classes * XENT_SIDE; i++) side->t[i] = other;
         for (ptrdiff_t c = 0; c < classes; c++) side->mass_of[c] = -1.0;
         side->n_hot = 0;
     }
-    for (int r = 0; r < side->n_hot; r++) side->t[side->hot[r] * XENT_SIDE + r] = side->other;
+    for (int r = 0; r < side->n_hot; r++) side->t[side->hot[r] * XENT_SIDE + r] = other;
     for (int r = 0; r < n; r++) {
-        side->t[y[r] * XENT_SIDE + r] = side->its;
+        side->t[y[r] * XENT_SIDE + r] = targets->its.hi;
         side->hot[r] = y[r], side->mass[r] = side->mass_of[y[r]];
         known &= side->mass[r] >= 0.0;
     }
@@ -87,16 +84,16 @@ static void NAME(side_labels)(const xent_loss_args *a, const int64_t *y, int n, 
 }
 
 /* What was given of n rows, and its sums; those of no row are numbers, too. */
-static void NAME(side_numbers)(const xent_loss_args *a, const ptrdiff_t *row, const int64_t *y, int n,
-                               NAME(soft_side) * side) {
+static void NAME(side_numbers)(const xent_loss_args *a, const NAME(targets) * targets, const ptrdiff_t *row,
+                               const int64_t *y, int n, NAME(soft_side) * side) {
     const xent_view *view = a->probabilities;
     const ptrdiff_t classes = a->layout->classes;
     char *rows[XENT_SIDE];
     double at[XENT_SIDE];
     side->as_given = view && view->direct && view->type == NAME(own_type);
-    side->made = !view && !a->problem->class_weight.data;
+    side->made = targets->alike;
     if (side->made) {
-        NAME(side_labels)(a, y, n, side);
+        NAME(side_labels)(targets, y, n, side);
         return;
     }
     if (!view) {
@@ -170,8 +167,7 @@ XENT_INLINE void NAME(side_gaps_at)(const REAL *restrict x, const REAL *restrict
 XENT_INLINE void NAME(side_gaps_of)(const REAL *restrict x, ptrdiff_t stride, const REAL *restrict q,
                                     const double *restrict t, ptrdiff_t classes, const double *restrict max,
                                     const side_ahead *from, double *restrict gaps, const int guarded) {
-    const int lanes = classes < XENT_LANES ? (int)classes : XENT_LANES;
-    const int own = classes > XENT_LANES ? XENT_LANES : XENT_LANES / 2; /* that are summed by themselves */
+    const int own = classes > XENT_LANES ? XENT_LANES : XENT_LANES / 2; /* lanes that are summed by themselves */
     side_ahead ahead = *from;
     double g[XENT_LANES][XENT_SIDE];
     for (ptrdiff_t c = 0; c < classes; c++, x += stride) {
@@ -182,7 +178,7 @@ XENT_INLINE void NAME(side_gaps_of)(const REAL *restrict x, ptrdiff_t stride, co
         else
             NAME(side_gaps_at)(x, q ? q + at : NULL, q ? NULL : t + at, max, g[c % own], guarded, 0);
     }
-    NAME(fold_side)(g, lanes < own ? lanes : own);
+    NAME(fold_side)(g, classes < own ? (int)classes : own);
     memcpy(gaps, g, sizeof *g);
 }
 #define XENT_SIDE_GAPS(NAME_, Q, T, GUARDED)                                                                         \
@@ -201,7 +197,7 @@ static void (*const NAME(SIDE_GAPS)[2][2])(const REAL *, ptrdiff_t, const NAME(s
                                                         {NAME(side_gaps), NAME(side_gaps_guarded)},
                                                         {NAME(side_gaps_given), NAME(side_gaps_given_guarded)}};
 
-/* The gradients in the place of the logits; `deep` as in soft_grads_of. */
+/* The gradients in the place of the logits; `deep` as in soft_grad. */
 XENT_INLINE void NAME(side_grads_of)(REAL *restrict x, ptrdiff_t stride, ptrdiff_t classes,
                                      const NAME(soft_side) *restrict by, const int given, const int deep) {
     for (ptrdiff_t c = 0; c < classes; c++, x += stride)

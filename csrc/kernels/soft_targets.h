@@ -36,8 +36,8 @@ typedef struct {
     char *row; /* probabilities, or NULL */
     int64_t label;
     wide keep, spread; /* 1 - eps, eps / C sum q */
-    int alike;         /* all but the label's are `other`, which is not 0 */
-    wide other, its;   /* the label's own */
+    int alike;         /* of labels: all but the label's, `its`, are `other`, which is not 0 */
+    wide other, its;
     /* of the block asked for last, and 0 up to whole groups of lanes; float32 leaves lo 0, as targets_open made it */
     double hi[XENT_SMALL_BLOCK], lo[XENT_SMALL_BLOCK], weight[XENT_SMALL_BLOCK];
 } NAME(targets);
@@ -143,32 +143,35 @@ static inline void NAME(ask_for_targets)(const NAME(targets) * t, ptrdiff_t row)
     for (ptrdiff_t i = 0; i < end; i += XENT_LINE) __builtin_prefetch(from + i);
 }
 
-/* Once, before any row. */
+/* eps / C of what a row's numbers sum to. */
+XENT_INLINE wide NAME(spread_of)(const xent_loss_args *a, wide sum) {
+    return wide_div(wide_mul((wide){a->problem->label_smoothing, 0.0}, sum), (wide){(double)a->layout->classes, 0.0});
+}
+
+/* Once, before any row; of labels, all that is known but the label. */
 static inline void NAME(targets_open)(NAME(targets) * t, const xent_loss_args *a) {
-    t->a = a, t->label = 0;
+    const double eps = a->problem->label_smoothing;
+    t->a = a, t->label = 0, t->alike = 0;
+    t->keep = two_sum(1.0, -eps), t->spread = (wide){0.0, 0.0};
     memset(t->lo, 0, sizeof t->lo);
+    if (eps == 0.0 || a->probabilities) return;
+    t->spread = NAME(spread_of)(a, (wide){1.0, 0.0});
+    t->other = NAME(smoothed)(0.0, t->keep, t->spread), t->its = NAME(smoothed)(1.0, t->keep, t->spread);
+    t->alike = !a->problem->class_weight.data && t->other.hi != 0.0;
 }
 
 static inline void NAME(targets_start)(NAME(targets) * t, ptrdiff_t row, int64_t label) {
     const xent_loss_args *a = t->a;
     const ptrdiff_t classes = a->layout->classes;
-    const double eps = a->problem->label_smoothing;
     t->label = label;
     t->row = a->probabilities ? row_of(a->layout, a->probabilities, row) : NULL;
-    t->keep = two_sum(1.0, -eps), t->spread = (wide){0.0, 0.0}, t->alike = 0;
-    if (eps == 0.0) return;
-    wide sum = {1.0, 0.0};
-    if (t->row) {
-        NAME(wide_lanes) lanes;
-        NAME(no_numbers)(&lanes);
-        for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
-            const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
-            NAME(numbers_at)(t, start, n);
-            NAME(add_numbers)(t->hi, n, &lanes);
-        }
-        sum = NAME(wide_total)(&lanes, classes);
+    if (!t->row || a->problem->label_smoothing == 0.0) return;
+    NAME(wide_lanes) lanes;
+    NAME(no_numbers)(&lanes);
+    for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
+        const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
+        NAME(numbers_at)(t, start, n);
+        NAME(add_numbers)(t->hi, n, &lanes);
     }
-    t->spread = wide_div(wide_mul((wide){eps, 0.0}, sum), (wide){(double)classes, 0.0});
-    t->other = NAME(smoothed)(0.0, t->keep, t->spread), t->its = NAME(smoothed)(1.0, t->keep, t->spread);
-    t->alike = !t->row && !a->problem->class_weight.data && t->other.hi != 0.0;
+    t->spread = NAME(spread_of)(a, NAME(wide_total)(&lanes, classes));
 }
