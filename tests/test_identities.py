@@ -47,39 +47,71 @@ def test_a_one_hot_row_is_its_index(tier, dtype, classes, options):
 @pytest.mark.parametrize("classes", [2, 3, 16, 17, 31, 32, 33, 100, 128, 129, 300, 1000, 1024, 1025, 1056, 2500, 5000])
 def test_a_smoothed_label_is_its_smoothed_row(tier, dtype, classes):
     """Labels' targets are alike but for one; those of rows are formed number by number. Batch after batch of few
-    classes, labels in every group of lanes, the last one and those behind it."""
-    rows = 200 if classes <= 256 else 12
+    classes; labels at both ends of groups of lanes and of blocks, and behind the last whole group. A full batch
+    behind one with rows that do not count.
+    """
+    rows = 200 if classes <= 256 else 40
     z, y, _ = batch(dtype, rows, classes)
-    y[-3:] = classes - 1, 0, classes // 2
+    at = [0, 15, 16, 31, 32, 1023, 1024, 1055, 1056, 2047, 2048, classes // 32 * 32, classes // 32 * 32 - 1]
+    pinned = [label for label in at if 0 <= label < classes] + [classes - 1]
+    y[-len(pinned) :] = pinned
     one_hot = np.eye(classes, dtype=dtype)[y]
     masked = np.where((np.arange(classes) % 7 == 3) & (one_hot == 0), -np.inf, z).astype(dtype)
-    for logits, eps, weight in ((z, 0.1, 1.0), (z, 1.0, 1.0), (z, 0.1, 1e-30), (z, 1e-320, 1e30), (masked, 0.1, 1.0)):
+    settings = [(z, 0.1, 1.0, 0.0), (z, 1.0, 1.0, 0.0), (z, 0.1, 1e-30, 0.0), (z, 1e-320, 1e30, 0.0)]
+    for logits, eps, weight, z_loss in [*settings, (masked, 0.1, 1.0, 0.0), (z, 0.1, 1.0, 0.01)]:
         given = {"label_smoothing": eps, "sample_weight": np.full(rows, weight), "reduction": "none"}
-        given["return_lse"] = True
+        given |= {"return_lse": True, "z_loss": z_loss}
         labels = xent.cross_entropy_with_grad(logits, y, **given)
         equal(labels, xent.cross_entropy_with_grad(logits, one_hot, **given))
         equal([xent.cross_entropy(logits, y, **given)[0]], [labels[0]])
         own = logits.copy()
         equal(xent.cross_entropy_with_grad(own, y, out=own, **given), labels)
+        counts = np.arange(rows) % 64 > 2
+        some = xent.cross_entropy_with_grad(logits, np.where(counts, y, -1), ignore_index=-1, **given)
+        equal([some[0][counts], some[1][counts]], [labels[0][counts], labels[1][counts]])
+        assert not some[0][~counts].any()
+        assert not some[1][~counts].any()
 
 
-@pytest.mark.parametrize("power", [-300, 300, 1000])
+@pytest.mark.parametrize("power", [-900, -300, 300, 900, 1000])
 @pytest.mark.parametrize("classes", [2, 3, 10, 33, 100, 300, 1000])
-def test_weights_that_cancel(tier, classes, power):
-    """Powers of two that weights bring in and other weights, or the mean, take out again leave every bit of float32: a
-    step in double that would meet its limits is lifted."""
-    dtype = np.float32
+def test_weights_that_cancel(tier, dtype, classes, power):
+    """Powers of two that weights bring in and other weights, or the mean, take out again leave every bit: a step in
+    double that would meet its limits is lifted."""
     z, y, _ = batch(dtype, 40 if classes <= 256 else 3, classes)
     rng = np.random.default_rng(classes)
     weight, q = rng.random(classes) + 0.5, rng.random(z.shape)
-    for targets, eps in ((q, 0.0), (q, 0.1), (y, 0.1)):
+    for targets, eps in ((q, 0.0), (q, 0.1), (q.astype(dtype), 0.0), (y, 0.1)):
         given = {"label_smoothing": eps, "class_weight": weight}
         scaled = given | {"class_weight": np.ldexp(weight, power)}
-        equal(xent.cross_entropy_with_grad(z, targets, **scaled), xent.cross_entropy_with_grad(z, targets, **given))
+        means = [xent.cross_entropy_with_grad(z, targets, **options) for options in (scaled, given)]
+        if power == 1000 and dtype == np.float64:  # the second part of 1 / sum is subnormal
+            for a, b in zip(*means, strict=True):
+                np.testing.assert_array_max_ulp(a, b, 1)
+        else:
+            equal(*means)
         equal(
             xent.cross_entropy_with_grad(z, targets, **scaled, sample_weight=np.ldexp(1.0, -power), reduction="sum"),
             xent.cross_entropy_with_grad(z, targets, **given, reduction="sum"),
         )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 33, 100, 300, 1000])
+def test_targets_as_given_under_extreme_weights(tier, dtype, classes):
+    """The same of targets that are used as they were given, in the logits' dtype: sums of 2^100, a factor of 2^-210."""
+    z, _, _ = batch(dtype, 40 if classes <= 256 else 3, classes)
+    q = (np.random.default_rng(classes).random(z.shape) + 0.5).astype(dtype)
+    equal(
+        xent.cross_entropy_with_grad(z, np.ldexp(q, 100), sample_weight=np.ldexp(1.0, -210), reduction="sum"),
+        xent.cross_entropy_with_grad(z, q, sample_weight=np.ldexp(1.0, -110), reduction="sum"),
+    )
+    for power in (0, -100, 100):  # rows of weight 0 leave the others' bits
+        counts = np.arange(len(z)) % 3 != 1
+        weighted = np.ldexp(counts.astype(float), power)
+        loss, grad = xent.cross_entropy_with_grad(z, q, sample_weight=weighted, reduction="none")
+        alone = xent.cross_entropy_with_grad(z[counts], q[counts], sample_weight=weighted[counts], reduction="none")
+        equal([loss[counts], grad[counts]], alone)
+        assert not grad[~counts].any()
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

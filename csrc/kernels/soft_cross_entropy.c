@@ -76,26 +76,41 @@ XENT_NOINLINE void NAME(add_gaps_alike)(const REAL *x, wide t, ptrdiff_t n, doub
 }
 
 /* What the gradient of a row of this target mass is made of: grown term - factor t, formed `up`, a power of two, too large: so
- * much that the largest elements are about 2^128, unless they are larger by themselves. No step before the last comes near
- * a subnormal number. Where neither factor nor mass is extreme, float32's are formed as they are (up 1): a double has room
- * for every step below and above. */
+ * much that the largest elements are about 2^128, unless they are larger by themselves, or the factor would come near to
+ * overflow. No step before the last loses a bit to the limits of a double, but where the element is 0 anyway. Where neither
+ * factor nor mass is extreme, float32's are formed as they are (up 1). */
 typedef struct {
     wide grown, factor;
     double up, down; /* down = 1 / up */
 } NAME(soft_factors);
+XENT_INLINE int NAME(is_ordinary)(double size) {
+    return ((size >= 0x1p-200) & (size < 0x1p200)) | (size == 0.0);
+}
+/* factor / total mass. The total is about 2^LOOK_GUARD, and factor and mass may be extreme, one large where the other is small:
+ * so that float64's quotient is not subnormal, it is formed 2^k too large, about 1, and the mass is taken 2^k too small.
+ * float32's guard is smaller: that of any factor that was lifted is normal, or nearly. */
+XENT_INLINE wide NAME(grown_by)(wide factor, wide total, wide mass) {
+    if (sizeof(REAL) == 4) return wide_mul(wide_div(factor, total), mass);
+    const double least = from_bits((uint64_t)(LOOK_GUARD - 1000 + 1023) << 52), /* k is 1000 at most */
+        size = fabs(factor.hi) > least ? fabs(factor.hi) : least;
+    const uint64_t exponent = bits_of(size) & (uint64_t)0x7ff << 52;
+    const double more = from_bits(((uint64_t)(1023 + LOOK_GUARD + 1023) << 52) - exponent),
+                 less = from_bits(((uint64_t)2046 << 52) - bits_of(more));
+    const wide raised = {factor.hi * more, factor.lo * more};
+    return wide_mul(wide_div(raised, total), (wide){mass.hi * less, mass.lo * less});
+}
 XENT_INLINE NAME(soft_factors) NAME(soft_factors_of)(wide factor, wide total, wide mass, double zeta, double lse) {
     const double size_of_mass = mass.hi + fabs(2.0 * zeta * lse), all = fabs(factor.hi) * size_of_mass;
-    const double some = fabs(factor.hi) * 0x1p-800, size = all > some ? all : some; /* else the factor would overflow */
+    const double large = fabs(factor.hi) * 0x1p-800, least = all < 2.0 ? all : 1.0,
+                 size = least > large ? least : large;
     const uint64_t exponent = bits_of(size) & (uint64_t)0x7ff << 52;
-    double up = from_bits(((uint64_t)(1023 + 128 + 1023) << 52) - exponent); /* for a size from 2^-894 to 2 */
-    up = size >= 2.0 ? 0x1p128 : up, up = size < 0x1p-894 ? 0x1p1022 : up, up = size < 0x1p800 ? up : 1.0;
-    if (sizeof(REAL) == 4 && fabs(factor.hi) >= 0x1p-200 && fabs(factor.hi) < 0x1p200 && size_of_mass >= 0x1p-200 &&
-        size_of_mass < 0x1p200)
-        up = 1.0;
+    double up = from_bits(((uint64_t)(1023 + 128 + 1023) << 52) - exponent); /* for a size from 2^-894 to 2^128 */
+    up = size < 0x1p-894 ? 0x1p1022 : up, up = size < 0x1p128 ? up : 1.0, up = all < 0x1p800 ? up : 1.0;
+    if (sizeof(REAL) == 4) up = NAME(is_ordinary)(fabs(factor.hi)) & NAME(is_ordinary)(size_of_mass) ? 1.0 : up;
     const wide raised = {factor.hi * up, factor.lo * up};
     factor.hi = fabs(raised.hi) < 0x1p-1022 ? 0.0 : raised.hi,
     factor.lo = fabs(raised.lo) < 0x1p-1022 ? 0.0 : raised.lo;
-    return (NAME(soft_factors)){wide_mul(wide_div(factor, total), wide_add(mass, product(2.0 * zeta, lse))), factor, up,
+    return (NAME(soft_factors)){NAME(grown_by)(factor, total, wide_add(mass, product(2.0 * zeta, lse))), factor, up,
                                 from_bits(((uint64_t)2046 << 52) - bits_of(up))};
 }
 
