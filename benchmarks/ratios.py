@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tables import markdown, pivot
+from tables import markdown, pivot, shapes
 
 import xent
 from xent import runtime
@@ -99,10 +99,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="exit status 1 if a limit is exceeded")
     parser.add_argument("--memory-of", nargs=1, metavar="OPERATION", help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def shapes(text: str) -> list[Shape]:
-    return [(int(n), int(c)) for n, c in (item.split("x") for item in text.split(","))]
 
 
 # ---- the operations

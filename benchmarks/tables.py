@@ -13,6 +13,11 @@ Record = Mapping[str, Any]
 PLACE = re.compile(r"(<!-- report: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+def shapes(text: str) -> list[tuple[int, int]]:
+    """Those of a command line: 8192x1000,1024x32000."""
+    return [(int(n), int(c)) for n, c in (item.split("x") for item in text.split(","))]
+
+
 def fill(page: str, blocks: Mapping[str, str]) -> str:
     """The page with the marked places that have a block filled; the others stay as they are."""
 

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ratios import shapes
-from tables import markdown
+from tables import markdown, shapes
 
 import xent
 from xent import runtime
