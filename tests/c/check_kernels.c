@@ -100,6 +100,54 @@ static void check_packs(void) {
     }
 }
 
+/* Of what a call asks for, number `refused` is not there. Linked with --wrap=malloc,--wrap=calloc. */
+static atomic_int asked, refused = -1;
+static int refuses(void) {
+    return in_call && atomic_fetch_add(&asked, 1) == refused;
+}
+void *__real_malloc(size_t), *__real_calloc(size_t, size_t), *__wrap_malloc(size_t), *__wrap_calloc(size_t, size_t);
+void *__wrap_malloc(size_t size) {
+    return refuses() ? NULL : __real_malloc(size);
+}
+void *__wrap_calloc(size_t n, size_t size) {
+    return refuses() ? NULL : __real_calloc(n, size);
+}
+
+/* No memory for one of the things that are asked for, each in its turn: XENT_NO_MEMORY, or the same bits without it. */
+static void check_memory(void) {
+    static const struct {
+        xent_type type;
+        ptrdiff_t rows, classes;
+        int turned, in_place;
+    } CASES[] = {{XENT_FLOAT32, 97, 8200, 1, 0},  {XENT_FLOAT32, 97, 8200, 1, 1},  {XENT_FLOAT64, 40, 4097, 1, 0},
+                 {XENT_FLOAT32, 700, 260, 1, 0},  {XENT_FLOAT64, 700, 150, 1, 1},  {XENT_FLOAT32, 21, 12300, 0, 0},
+                 {XENT_BFLOAT16, 70, 300, 0, 0},  {XENT_BFLOAT16, 1200, 17, 1, 0}, {XENT_FLOAT64, 2, 300000, 0, 0},
+                 {XENT_FLOAT32, 2, 300000, 0, 1}, {XENT_FLOAT32, 70000, 2, 0, 1}};
+    int without = 0, told = 0;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
+        for (int what = 0; what < PACKED_CALLS; what++) {
+            uint64_t whole = 0;
+            int more = 1;
+            xent_set_num_threads(i % 3 ? 1 : 3);
+            for (int number = -1; more; number++) {
+                uint64_t hash = 0;
+                atomic_store(&asked, 0), atomic_store(&refused, number);
+                const xent_status status =
+                    packed_call(what, CASES[i].type, CASES[i].rows, CASES[i].classes, CASES[i].turned,
+                                CASES[i].in_place, 700, number < 0 ? &whole : &hash);
+                more = number < asked;
+                if (number < 0)
+                    expect(status == XENT_OK, "memory", "there");
+                else if (status == XENT_NO_MEMORY)
+                    expect(more, "memory", "refused"), told++;
+                else
+                    expect(status == XENT_OK && hash == whole, "memory", "refused, not needed"), without += more;
+            }
+        }
+    refused = -1;
+    expect(without > 0 && told > 0, "memory", "either");
+}
+
 int main(void) {
     static const xent_type LABELS[N_LAYOUTS] = {XENT_INT64, XENT_INT32,  XENT_UINT8,  XENT_INT8, XENT_UINT64,
                                                 XENT_INT16, XENT_UINT16, XENT_UINT32, XENT_INT64};
@@ -130,6 +178,7 @@ int main(void) {
             expect(hash == thorough, "long rows, large batches", in_place ? "three threads" : "one thread");
         }
         check_packs();
+        check_memory();
         check_faults(XENT_FLOAT32);
         check_faults(XENT_FLOAT64);
         printf("%s: %d passed, %d failed\n", name, passed, failed);

@@ -15,7 +15,8 @@ quickly=(-O1 -g1)
 check_kernels() {
     build_c "${CC:-gcc}" "$work/kernels" "$here/check_kernels.c" "${quickly[@]}" -fno-schedule-insns \
         -D XENT_STREAM_BYTES=8192 -D 'XENT_KEPT=(XENT_NARROW+1)' -D XENT_THROUGH=XENT_NARROW \
-        -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
+        -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
+        -Wl,--wrap=malloc,--wrap=calloc
     ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=${LEAKS:-1} "$work/kernels"
 }
 
