@@ -46,8 +46,10 @@ def load(directory: str) -> Any:
         sys.path.remove(directory)
 
 
-def calls_of(shape: tuple[int, int], dtype: type, order: str, fresh: bool) -> dict[str, Call]:
-    """Each takes the module; logits of deviation 3."""
+def calls_of(
+    shape: tuple[int, int], dtype: type, order: str, fresh: bool
+) -> tuple[dict[str, Call], list[np.ndarray[Any, Any]]]:
+    """Each takes the module; logits of deviation 3. And the arrays that results are written to."""
     rng = np.random.default_rng(shape)
     z = np.asarray(3 * rng.standard_normal(shape), dtype, order)
     y = rng.integers(0, shape[1], shape[0])
@@ -56,7 +58,7 @@ def calls_of(shape: tuple[int, int], dtype: type, order: str, fresh: bool) -> di
     sets = np.asarray(rng.random(shape) < 0.2, dtype, order)
     out = None if fresh else np.empty_like(z)
     lse = None if fresh else np.empty(shape[0], dtype)
-    return {
+    calls: dict[str, Call] = {
         "labels": lambda xent: xent.cross_entropy_with_grad(z, y, out=out),
         "loss": lambda xent: xent.cross_entropy(z, y),
         "logsumexp": lambda xent: xent.logsumexp(z, axis=1, out=lse),
@@ -66,13 +68,16 @@ def calls_of(shape: tuple[int, int], dtype: type, order: str, fresh: bool) -> di
         "smoothed": lambda xent: xent.cross_entropy_with_grad(z, y, label_smoothing=0.1, out=out),
         "sigmoid": lambda xent: xent.sigmoid_cross_entropy_with_grad(z, sets, out=out),
     }
+    return calls, [array for array in (out, lse) if array is not None]
 
 
-NAMES = list(calls_of((1, 1), np.float32, "C", True))
+NAMES = list(calls_of((1, 1), np.float32, "C", True)[0])
 
 
-def same(call: Call, builds: list[Any]) -> bool:
+def same(call: Call, builds: list[Any], written: list[np.ndarray[Any, Any]]) -> bool:
     def bits(build: Any) -> list[bytes]:
+        for array in written:
+            array.fill(np.nan)  # what one build leaves unwritten is not what the other wrote
         result = call(build)
         return [np.asarray(part).tobytes() for part in (result if isinstance(result, tuple) else (result,))]
 
@@ -104,18 +109,20 @@ def main() -> int:
     builds = [load(args.first), load(args.second)]
     for build in builds:
         build.set_num_threads(args.threads)
+    tiers = [build.runtime.config()["tier"] for build in builds]
+    if tiers[0] != tiers[1]:
+        raise SystemExit(f"the first has tier {tiers[0]}, the second {tiers[1]}; nothing was timed")
     lines, differ = [], 0
     for shape in args.shapes:
-        calls = calls_of(shape, np.dtype(args.dtype).type, args.order, args.fresh)
+        calls, written = calls_of(shape, np.dtype(args.dtype).type, args.order, args.fresh)
         for name in args.calls:
-            equal = same(calls[name], builds)
+            equal = same(calls[name], builds, written)
             differ += not equal
             its, first, rounds = ratio(calls[name], builds, args.seconds)
             ns = 1e9 * first / (shape[0] * shape[1])
             bits = "same" if equal else "differ"
             lines.append([f"{name}, {shape[0]} x {shape[1]}", f"{ns:.3f}", f"{its:.3f}", str(rounds), bits])
-    tier = builds[1].runtime.config()["tier"]
-    print(f"{args.dtype}, order {args.order}, {args.threads} threads each, tier {tier}\n")
+    print(f"{args.dtype}, order {args.order}, {args.threads} threads each, tier {tiers[0]}\n")
     print(markdown(["", "first, ns per logit", "second by first", "rounds", "bits"], lines))
     return 1 if differ else 0
 

@@ -77,8 +77,8 @@ XENT_NOINLINE void NAME(add_gaps_alike)(const REAL *x, wide t, ptrdiff_t n, doub
 
 /* What the gradient of a row of this target mass is made of: grown term - factor t, formed `up`, a power of two, too large: so
  * much that the largest elements are about 2^128, unless they are larger by themselves, or the factor would come near to
- * overflow. No step before the last loses a bit to the limits of a double, but where the element is 0 anyway. Where neither
- * factor nor mass is extreme, float32's are formed as they are (up 1). */
+ * overflow. Up to factor times mass of 2^800 no step before the last loses a bit to the limits of a double, but where the
+ * element is 0 anyway. Where neither factor nor mass is extreme, float32's are formed as they are (up 1). */
 typedef struct {
     wide grown, factor;
     double up, down; /* down = 1 / up */

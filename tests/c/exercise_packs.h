@@ -31,7 +31,7 @@ static unsigned char *numbers_in(xent_type type, size_t size, ptrdiff_t rows, pt
     return data;
 }
 
-enum { PACKED_CALLS = 4 };
+enum { PACKED_CALLS = 5 };
 
 static atomic_int in_call; /* a function of the library runs: check_kernels.c may refuse it memory */
 
@@ -47,6 +47,24 @@ static xent_status packed_cross_entropy(const xent_shape *s, const xent_array *x
     const xent_status status = CROSS_ENTROPY[f64](&p, &result);
     in_call = 0;
     free_problem(&p);
+    return status;
+}
+
+static xent_status packed_logsumexp(const xent_shape *s, const xent_array *x, int f64, uint64_t *hash) {
+    const ptrdiff_t rows = s->shape[0];
+    const size_t size = f64 ? sizeof(double) : sizeof(float);
+    char *out = malloc((size_t)rows * size);
+    const xent_array no_weights = {0};
+    in_call = 1;
+    const xent_status status = f64 ? xent_logsumexp_f64(s, x, &no_weights, (double *)(void *)out, NULL)
+                                   : xent_logsumexp_f32(s, x, &no_weights, (float *)(void *)out, NULL);
+    in_call = 0;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        uint64_t bits = 0;
+        memcpy(&bits, out + (size_t)i * size, size);
+        mix(hash, bits);
+    }
+    free(out);
     return status;
 }
 
@@ -68,9 +86,11 @@ static xent_status packed_call(int what, xent_type type, ptrdiff_t rows, ptrdiff
         status = what ? (f64 ? xent_log_softmax_f64 : xent_log_softmax_f32)(&s, &x, &y)
                       : (f64 ? xent_softmax_f64 : xent_softmax_f32)(&s, &x, &y);
         in_call = 0;
-    } else
+    } else if (what == 4)
+        status = packed_logsumexp(&s, &x, f64, hash);
+    else
         status = packed_cross_entropy(&s, &x, &y, what == 3, f64);
-    for (ptrdiff_t i = 0; i < rows; i++)
+    for (ptrdiff_t i = 0; i < rows && what != 4; i++)
         for (ptrdiff_t c = 0; c < classes; c++) {
             const unsigned char *at = out + (size_t)(turned ? c * rows + i : i * classes + c) * size;
             uint64_t bits = 0;
