@@ -74,7 +74,7 @@ def test_a_smoothed_label_is_its_smoothed_row(tier, dtype, classes):
 
 
 @pytest.mark.parametrize("power", [-940, -900, -300, 300, 900, 1000])
-@pytest.mark.parametrize("classes", [2, 3, 10, 33, 100, 300, 1000])
+@pytest.mark.parametrize("classes", [2, 3, 10, 33, 100, 300, 1000, 5000])
 def test_weights_that_cancel(tier, dtype, classes, power):
     """Powers of two that weights bring in and other weights, the mean or a normalizer take out again leave every bit: a
     step in double that would meet its limits is lifted. (Where the second part of 1 / sum is subnormal, float64 is
@@ -83,23 +83,52 @@ def test_weights_that_cancel(tier, dtype, classes, power):
     z, y, _ = batch(dtype, 40 if classes <= 256 else 3, classes)
     rng = np.random.default_rng(classes)
     weight, q = rng.random(classes) + 0.5, rng.random(z.shape)
-    for targets, eps in ((q, 0.0), (q, 0.1), (q.astype(dtype), 0.0), (y, 0.1)):
+    for targets, eps in ((q, 0.0), (q, 0.1), (q.astype(dtype), 0.0), (y, 0.1), (y, 0.0), (np.eye(classes)[y], 0.0)):
         given = {"label_smoothing": eps, "class_weight": weight}
         scaled = given | {"class_weight": np.ldexp(weight, power)}
-        means = [xent.cross_entropy_with_grad(z, targets, **options) for options in (scaled, given)]
-        if power == 1000 and dtype == np.float64:
-            for a, b in zip(*means, strict=True):
-                np.testing.assert_array_max_ulp(a, b, 1)
-        else:
-            equal(*means)
-        equal(
-            xent.cross_entropy_with_grad(z, targets, **scaled, normalizer=np.ldexp(1.0, power)),
-            xent.cross_entropy_with_grad(z, targets, **given, normalizer=1.0),
-        )
-        equal(
-            xent.cross_entropy_with_grad(z, targets, **scaled, sample_weight=np.ldexp(1.0, -power), reduction="sum"),
-            xent.cross_entropy_with_grad(z, targets, **given, reduction="sum"),
-        )
+        for call in (xent.cross_entropy_with_grad, lambda *a, **k: [xent.cross_entropy_hessian_diag(*a, **k)]):
+            means = [call(z, targets, **options) for options in (scaled, given)]
+            if power == 1000 and dtype == np.float64:
+                for a, b in zip(*means, strict=True):
+                    np.testing.assert_array_max_ulp(a, b, 1)
+            else:
+                equal(*means)
+            equal(
+                call(z, targets, **scaled, normalizer=np.ldexp(1.0, power)),
+                call(z, targets, **given, normalizer=1.0),
+            )
+            equal(
+                call(z, targets, **scaled, sample_weight=np.ldexp(1.0, -power), reduction="sum"),
+                call(z, targets, **given, reduction="sum"),
+            )
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.1])
+@pytest.mark.parametrize("power", [-900, -300, 300, 900])
+def test_weights_that_cancel_behind_a_linear_layer(tier, dtype, power, eps):
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal((20, 6)).astype(dtype), rng.standard_normal((300, 6)).astype(dtype)
+    y, weight = rng.integers(0, 300, 20), rng.random(300) + 0.5
+    loss, grads = zip(
+        *(
+            xent.linear_cross_entropy_with_grad(x, w, y, class_weight=np.ldexp(weight, p), label_smoothing=eps)
+            for p in (power, 0)
+        ),
+        strict=True,
+    )
+    equal([loss[0]], [loss[1]])
+    equal(*grads)
+
+
+@pytest.mark.parametrize("power", [-900, -300, 300, 900])
+def test_sigmoid_weights_that_cancel(tier, dtype, power):
+    """The mean of losses each of which is too small for the dtype is none itself."""
+    rng = np.random.default_rng(5)
+    z, sets, weight = rng.standard_normal((40, 7)).astype(dtype), rng.random((40, 7)) < 0.3, rng.random(40) + 0.5
+    scaled, given = (
+        xent.sigmoid_cross_entropy_with_grad(z, sets, sample_weight=np.ldexp(weight, p)) for p in (power, 0)
+    )
+    equal(scaled, given)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 33, 100, 300, 1000])

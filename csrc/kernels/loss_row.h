@@ -34,6 +34,25 @@ XENT_INLINE wide product(double a, double b) { /* a b, exactly */
     return (wide){p, fma(a, b, -p)};
 }
 
+/* The power of two of a number, and 1 by it; 1 where either is none. Of a factor and what it multiplies one may be extreme
+ * because the other is: with this much taken from one and given to the other no bit changes, and no step in between meets the
+ * limits of a double. */
+typedef struct {
+    double power, inverse;
+} balance;
+XENT_INLINE balance balance_of(double x) {
+    const uint64_t exponent = bits_of(x) & (uint64_t)0x7ff << 52, one = bits_of(1.0);
+    const uint64_t power = exponent > 0 && exponent < 2 * one ? exponent : one;
+    return (balance){from_bits(power), from_bits(2 * one - power)};
+}
+XENT_INLINE wide wide_times(wide a, double power) {
+    return (wide){a.hi * power, a.lo * power};
+}
+/* Of the mass of a label's row: whether small factors would become subnormal before they are multiplied by it. */
+XENT_INLINE int is_extreme(double mass) {
+    return mass != 0.0 && !(mass >= 0x1p-16 && mass <= 0x1p16);
+}
+
 /* u - v >= 0 as hi + lo; infinite where it overflows or v is -inf. */
 XENT_INLINE wide difference(double u, double v) {
     double d = u - v;
@@ -54,8 +73,9 @@ static inline REAL NAME(read_element)(const xent_layout *layout, const xent_view
 }
 
 /* Rows whose target mass A lies on one class y each: what goes in, z the label's logit read before the row was
- * overwritten, and what comes out. */
+ * overwritten, and what comes out. extreme: some mass is. */
 typedef struct {
+    int extreme;
     double z[XENT_ROWS], mass[XENT_ROWS], factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];
     double loss[XENT_ROWS], lse[XENT_ROWS], grad[XENT_ROWS];
 } NAME(labelled);
@@ -113,18 +133,24 @@ static inline void NAME(label_logits)(const NAME(sweeper) * w, int n, const int6
 /* One finite row, term = e^z in the scale of its sum:
  *   loss = A (lse - z_y) + zeta lse^2,   grad = factor [(A + 2 zeta lse) p - A 1_y]
  * with A p_y - A = -A (sum of the other terms) / total, which keeps every digit where p_y is nearly 1.
- * multiplier: what the terms are to be scaled by. */
+ * multiplier: what the terms are to be scaled by. extreme, a constant: the mass may be. */
 XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max, double z, wide term, double mass,
-                                  double zeta, wide factor, double *loss, double *lse, double *grad, wide *multiplier) {
+                                  double zeta, wide factor, double *loss, double *lse, double *grad, wide *multiplier,
+                                  const int extreme) {
     const int is_max = z == max;
     const wide gap = difference(max, z);
-    const wide total = NAME(add)(top, rest), unit = NAME(div)(factor, total);
+    const wide total = NAME(add)(top, rest);
     const wide below = NAME(sub)(total, term);
     const wide others = {is_max ? rest.hi : below.hi, is_max ? rest.lo : below.lo};
     *lse = max + log_s;
     *loss = mass == 0.0 ? 0.0 : mass * (gap.hi + (gap.lo + log_s));
     *loss += zeta == 0.0 ? 0.0 : zeta * *lse * *lse;
-    const wide lse_part = product(2.0 * zeta, zeta == 0.0 ? 0.0 : *lse);
+    wide lse_part = product(2.0 * zeta, zeta == 0.0 ? 0.0 : *lse);
+    if (extreme) {
+        const balance by = balance_of(mass > fabs(lse_part.hi) ? mass : fabs(lse_part.hi));
+        factor = wide_times(factor, by.power), lse_part = wide_times(lse_part, by.inverse), mass *= by.inverse;
+    }
+    const wide unit = NAME(div)(factor, total);
     const wide share = zeta == 0.0 ? (wide){mass, 0.0} : NAME(add)((wide){mass, 0.0}, lse_part);
     *multiplier = NAME(mul)(unit, share);
     wide at_label = NAME(mul)(NAME(mul)(unit, others), (wide){-mass, 0.0});
@@ -136,7 +162,7 @@ XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max,
  * that lies too deep. (Pointers are not `restrict`: with what gcc 12 makes of it, 1000 x 1024 takes 1.06 to 1.09 of the time.) */
 XENT_INLINE uint64_t NAME(label_batch)(NAME(sweeper) * w, NAME(labelled) * k, int padded, const double zeta) {
     const row_batch *b = &w->batch;
-    uint64_t special = !b->ordinary; /* as wide as what is compared: else masks of vectors are narrowed */
+    uint64_t special = !b->ordinary || k->extreme; /* as wide as what is compared: else masks of vectors are narrowed */
     for (int r = 0; r < padded; r++) {
         const double z = k->z[r], max = b->max[r];
         const int near = z > max - w->room.depth;
@@ -145,7 +171,8 @@ XENT_INLINE uint64_t NAME(label_batch)(NAME(sweeper) * w, NAME(labelled) * k, in
         wide multiplier;
         NAME(label_core)
         ((wide){b->top_hi[r], b->top_lo[r]}, (wide){b->rest_hi[r], b->rest_lo[r]}, b->log_s[r], max, z, term,
-         k->mass[r], zeta, (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &multiplier);
+         k->mass[r], zeta, (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &multiplier,
+         0);
         w->factor_hi[r] = multiplier.hi, w->factor_lo[r] = multiplier.lo;
     }
     return special;
@@ -172,14 +199,16 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
                          : k->mass[r] == 0.0      ? (zeta == 0.0 ? 0.0 : INFINITY)
                          : z == INFINITY          ? NAN /* not inf - inf: its sign is the processor's */
                                                   : INFINITY;
-        } else if (sum.far || !(z > sum.max - w->room.depth)) {
-            const wide term = !sum.far       ? (wide){0.0, 0.0}
+        } else if (sum.far || !(z > sum.max - w->room.depth) || is_extreme(k->mass[r])) {
+            const int near = !sum.far && z > sum.max - w->room.depth;
+            const wide term = near           ? NAME(exp_wide)((REAL)z, -sum.scale)
+                              : !sum.far     ? (wide){0.0, 0.0}
                               : z == sum.max ? sum.top
                                              : wide_mul(sum.top, far_factor(z, sum.max));
             wide multiplier;
             NAME(label_core)
             (sum.top, sum.rest, b->log_s[r], sum.max, z, term, k->mass[r], zeta,
-             (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &multiplier);
+             (wide){k->factor_hi[r], k->factor_lo[r]}, &k->loss[r], &k->lse[r], &k->grad[r], &multiplier, 1);
             w->factor_hi[r] = multiplier.hi, w->factor_lo[r] = multiplier.lo;
             if (k->loss[r] == INFINITY && z > -INFINITY && k->mass[r] < 1.0) /* the product need not overflow */
                 k->loss[r] = 4.0 * k->mass[r] * (0.25 * sum.max - 0.25 * z) + zeta * k->lse[r] * k->lse[r];

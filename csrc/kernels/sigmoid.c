@@ -45,8 +45,10 @@ XENT_INLINE void NAME(counted)(REAL z, double target, double pos_weight, double 
     const two_class its = NAME(two_class)((double)z, product(pos_weight, target), two_sum(1.0, -target), ordinary);
     const wide l = ordinary || its.loss.hi - its.loss.hi == 0.0 ? NAME(mul)(its.loss, (wide){weight, 0.0}) : its.loss;
     const wide g = NAME(mul)(its.grad, factor);
-    double value = its.lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < REAL_MIN ? 0.0 : l.hi;
-    value = l.hi == l.hi ? value : INFINITY; /* a product overflowed: no factor is NaN or negative */
+    double value = its.lifted               ? (double)NAME(lowered)(l.hi)
+                   : fabs(l.hi) < 0x1p-1022 ? 0.0
+                                            : l.hi; /* a mean's may be tiny */
+    value = l.hi == l.hi ? value : INFINITY;        /* a product overflowed: no factor is NaN or negative */
     const double slope = its.lifted ? (double)NAME(lowered)(g.hi) : zero_if(fabs(g.hi) < REAL_MIN, g.hi);
     const int counts = ordinary || weight != 0.0, is_nan = !ordinary && z != z; /* its sign is lost */
     *loss = !counts ? 0.0 : is_nan ? (double)NAN : value;
@@ -174,7 +176,7 @@ void KERNEL(sigmoid)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last, p
             add_losses(b.losses, end, hi, lo);
             if (a->grad) NAME(put_out)(a, a->grad, first, rows, start, n, b.grads);
             if (!a->loss_elements) continue;
-            for (ptrdiff_t i = 0; i < count; i++) b.grads[i] = (REAL)b.losses[i];
+            for (ptrdiff_t i = 0; i < count; i++) b.grads[i] = NAME(rounded)(b.losses[i]);
             NAME(put_out)(a, a->loss_elements, first, rows, start, n, b.grads);
         }
     }

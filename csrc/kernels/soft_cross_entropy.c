@@ -306,11 +306,13 @@ static void NAME(only_rows)(const xent_loss_args *a, NAME(sweeper) * w, soft_row
         const int64_t *y = rows->y + at;
         double times = 0.0;
         NAME(row_weights)(a, row, step, weight, &k);
+        k.extreme = 0;
         for (int r = 0; r < step; r++) {
             double q;
             gather_numbers(a->layout, a->probabilities, row_of(a->layout, a->probabilities, row[r]), (ptrdiff_t)y[r], 1,
                            &q);
             k.mass[r] = NAME(mul)((wide){q, 0.0}, (wide){entry(&p->class_weight, (ptrdiff_t)y[r], 1.0), 0.0}).hi;
+            k.extreme |= is_extreme(k.mass[r]);
             const double counted = NAME(times_counted)(p, &k, r, weight[r]);
             times = counted > times ? counted : times;
         }
