@@ -34,15 +34,17 @@ XENT_INLINE wide product(double a, double b) { /* a b, exactly */
     return (wide){p, fma(a, b, -p)};
 }
 
-/* The power of two of a number, and 1 by it; 1 where either is none. Of a factor and what it multiplies one may be extreme
- * because the other is: with this much taken from one and given to the other no bit changes, and no step in between meets the
- * limits of a double. */
+/* A power of two, and 1 by it, that a factor takes from what it multiplies. One may be extreme because the other is: as much
+ * as brings the factor to 1, if the other has it, so that no step in between meets the limits of a double; no bit changes. */
 typedef struct {
     double power, inverse;
 } balance;
-XENT_INLINE balance balance_of(double x) {
-    const uint64_t exponent = bits_of(x) & (uint64_t)0x7ff << 52, one = bits_of(1.0);
-    const uint64_t power = exponent > 0 && exponent < 2 * one ? exponent : one;
+XENT_INLINE balance balance_of(double factor, double size) {
+    const uint64_t mask = (uint64_t)0x7ff << 52, one = bits_of(1.0);
+    const uint64_t its = bits_of(factor) & mask, has = bits_of(size) & mask, wants = 2 * one - its;
+    uint64_t power = one;
+    if (its > 0 && its < one && has > one && has < mask) power = wants < has ? wants : has;
+    if (its > one && its < mask && has > 0 && has < one) power = wants > has ? wants : has;
     return (balance){from_bits(power), from_bits(2 * one - power)};
 }
 XENT_INLINE wide wide_times(wide a, double power) {
@@ -147,7 +149,7 @@ XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max,
     *loss += zeta == 0.0 ? 0.0 : zeta * *lse * *lse;
     wide lse_part = product(2.0 * zeta, zeta == 0.0 ? 0.0 : *lse);
     if (extreme) {
-        const balance by = balance_of(mass > fabs(lse_part.hi) ? mass : fabs(lse_part.hi));
+        const balance by = balance_of(factor.hi, mass > fabs(lse_part.hi) ? mass : fabs(lse_part.hi));
         factor = wide_times(factor, by.power), lse_part = wide_times(lse_part, by.inverse), mass *= by.inverse;
     }
     const wide unit = NAME(div)(factor, total);

@@ -86,18 +86,11 @@ typedef struct {
 XENT_INLINE int NAME(is_ordinary)(double size) {
     return ((size >= 0x1p-200) & (size < 0x1p200)) | (size == 0.0);
 }
-/* factor / total mass. The total is about 2^LOOK_GUARD, and factor and mass may be extreme, one large where the other is small:
- * so that float64's quotient is not subnormal, it is formed 2^k too large, about 1, and the mass is taken 2^k too small.
- * float32's guard is smaller: that of any factor that was lifted is normal, or nearly. */
+/* factor / total mass. The total is about 2^LOOK_GUARD: in float64 a small factor of a large mass would become subnormal. */
 XENT_INLINE wide NAME(grown_by)(wide factor, wide total, wide mass) {
     if (sizeof(REAL) == 4) return wide_mul(wide_div(factor, total), mass);
-    const double least = from_bits((uint64_t)(LOOK_GUARD - 1000 + 1023) << 52), /* k is 1000 at most */
-        size = fabs(factor.hi) > least ? fabs(factor.hi) : least;
-    const uint64_t exponent = bits_of(size) & (uint64_t)0x7ff << 52;
-    const double more = from_bits(((uint64_t)(1023 + LOOK_GUARD + 1023) << 52) - exponent),
-                 less = from_bits(((uint64_t)2046 << 52) - bits_of(more));
-    const wide raised = {factor.hi * more, factor.lo * more};
-    return wide_mul(wide_div(raised, total), (wide){mass.hi * less, mass.lo * less});
+    const balance by = balance_of(factor.hi, mass.hi);
+    return wide_mul(wide_div(wide_times(factor, by.power), total), wide_times(mass, by.inverse));
 }
 XENT_INLINE NAME(soft_factors) NAME(soft_factors_of)(wide factor, wide total, wide mass, double zeta, double lse) {
     const double size_of_mass = mass.hi + fabs(2.0 * zeta * lse), all = fabs(factor.hi) * size_of_mass;

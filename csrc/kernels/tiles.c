@@ -204,7 +204,7 @@ void KERNEL(tile_grad)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last,
         NAME(view_of_sum) v = {0};
         wide grown = {0.0, 0.0};
         if (p->z_loss != 0.0) mass = wide_add(mass, product(2.0 * p->z_loss, lse));
-        const balance by = balance_of(mass.hi);
+        const balance by = balance_of(factor.hi, mass.hi);
         const int lift =
             fabs(factor.hi) * fabs(mass.hi) < 0x1p800 && fabs(factor.hi) < 0x1p800; /* by 2^128, lowered at the end */
         if (lift) factor = wide_scale(factor, 128.0);
