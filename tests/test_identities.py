@@ -73,7 +73,7 @@ def test_a_smoothed_label_is_its_smoothed_row(tier, dtype, classes):
         assert not some[1][~counts].any()
 
 
-@pytest.mark.parametrize("power", [-940, -900, -300, 300, 900, 1000])
+@pytest.mark.parametrize("power", [-940, -900, -300, 100, 300, 900, 1000])
 @pytest.mark.parametrize("classes", [2, 3, 10, 33, 100, 300, 1000, 5000])
 def test_weights_that_cancel(tier, dtype, classes, power):
     """Powers of two that weights bring in and other weights, the mean or a normalizer take out again leave every bit: a
@@ -86,7 +86,11 @@ def test_weights_that_cancel(tier, dtype, classes, power):
     for targets, eps in ((q, 0.0), (q, 0.1), (q.astype(dtype), 0.0), (y, 0.1), (y, 0.0), (np.eye(classes)[y], 0.0)):
         given = {"label_smoothing": eps, "class_weight": weight}
         scaled = given | {"class_weight": np.ldexp(weight, power)}
-        for call in (xent.cross_entropy_with_grad, lambda *a, **k: [xent.cross_entropy_hessian_diag(*a, **k)]):
+        for call in (
+            xent.cross_entropy_with_grad,
+            lambda z, targets, **k: [xent.cross_entropy_hessian_diag(z, targets, **k)],
+            lambda z, targets, **k: [xent.cross_entropy_hvp(z, targets, z, **k)],
+        ):
             means = [call(z, targets, **options) for options in (scaled, given)]
             if power == 1000 and dtype == np.float64:
                 for a, b in zip(*means, strict=True):

@@ -63,8 +63,8 @@ static double NAME(read_weights)(const xent_loss_args *a, const counted_rows *c,
     NAME(row_weights)(a, c->row, n, weight, k);
     for (int r = 0; r < n; r++) k->mass[r] = 1.0;
     for (int r = 0; r < n && p->class_weight.data; r++) k->mass[r] = entry(&p->class_weight, (ptrdiff_t)c->y[r], 1.0);
-    k->extreme = 0;
-    for (int r = 0; r < n && p->class_weight.data; r++) k->extreme |= is_extreme(k->mass[r]);
+    k->large = 0;
+    for (int r = 0; r < n && p->class_weight.data; r++) k->large |= is_large(k->mass[r]);
     double times = 0.0;
     for (int r = 0; r < (same ? 1 : n); r++) {
         const double counted = NAME(times_counted)(p, k, r, weight[r]);
@@ -101,7 +101,8 @@ static void NAME(label_factor)(NAME(sweeper) * w, int r, void *of) {
     wide multiplier, term = {0.0, 0.0};
     if (z > s.max - w->room.depth) term = NAME(exp_wide)((REAL)z, -s.scale); /* else label_rows, too, takes it for 0 */
     NAME(label_core)
-    (s.top, s.rest, log_s, s.max, z, term, k->mass[r], f->zeta, factor, &loss, &lse, &k->grad[r], &multiplier, 1);
+    (s.top, s.rest, log_s, s.max, z, term, k->mass[r], f->zeta, factor, &loss, &lse, &k->grad[r], &multiplier,
+     k->large);
     w->factor_hi[r] = multiplier.hi, w->factor_lo[r] = multiplier.lo;
 }
 

@@ -26,9 +26,9 @@ static void NAME(hessian_row)(NAME(sweeper) * w, const xent_view *vector, ptrdif
     const NAME(view_of_sum) v = NAME(look_again)(&sum);
     const wide twice = product(2.0 * zeta, zeta != 0.0 ? NAME(row_lse)(&sum, w->batch.log_s[0]) : 0.0),
                whole = wide_add(mass, twice);
-    const balance by = balance_of(factor.hi, mass.hi + fabs(twice.hi));
-    const wide grown = wide_times(whole, by.inverse), two_zeta = {2.0 * zeta * by.inverse, 0.0};
-    factor = wide_times(factor, by.power);
+    const double balance = balance_of(factor.hi, mass.hi + fabs(twice.hi));
+    const wide grown = wide_scale(whole, -balance), two_zeta = {scale_by(2.0 * zeta, -balance), 0.0};
+    factor = wide_scale(factor, balance);
     const wide unit = wide_div(wide_scale(factor, 128.0), v.total); /* factor / total, lifted */
     wide mean = {0.0, 0.0};
     for (int pass = vector ? 0 : 1; pass < 2; pass++) {

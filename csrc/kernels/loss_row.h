@@ -34,25 +34,19 @@ XENT_INLINE wide product(double a, double b) { /* a b, exactly */
     return (wide){p, fma(a, b, -p)};
 }
 
-/* A power of two, and 1 by it, that a factor takes from what it multiplies. One may be extreme because the other is: as much
- * as brings the factor to 1, if the other has it, so that no step in between meets the limits of a double; no bit changes. */
-typedef struct {
-    double power, inverse;
-} balance;
-XENT_INLINE balance balance_of(double factor, double size) {
-    const uint64_t mask = (uint64_t)0x7ff << 52, one = bits_of(1.0);
-    const uint64_t its = bits_of(factor) & mask, has = bits_of(size) & mask, wants = 2 * one - its;
-    uint64_t power = one;
-    if (its > 0 && its < one && has > one && has < mask) power = wants < has ? wants : has;
-    if (its > one && its < mask && has > 0 && has < one) power = wants > has ? wants : has;
-    return (balance){from_bits(power), from_bits(2 * one - power)};
+/* How many powers of two a factor takes from what it multiplies. One may be extreme because the other is: as many as bring the
+ * factor to 1, if the other has them, so that no step in between meets the limits of a double; no bit changes. */
+XENT_INLINE double balance_of(double factor, double size) {
+    const double its = fabs(factor);
+    if (!(its >= 0x1p-1022 && its < INFINITY && size >= 0x1p-1022 && size < INFINITY)) return 0.0;
+    const int wants = -exponent_of(its), has = exponent_of(size);
+    if (wants > 0 && has > 0) return wants < has ? wants : has;
+    if (wants < 0 && has < 0) return wants > has ? wants : has;
+    return 0.0;
 }
-XENT_INLINE wide wide_times(wide a, double power) {
-    return (wide){a.hi * power, a.lo * power};
-}
-/* Of the mass of a label's row: whether small factors would become subnormal before they are multiplied by it. */
-XENT_INLINE int is_extreme(double mass) {
-    return mass != 0.0 && !(mass >= 0x1p-16 && mass <= 0x1p16);
+/* Of the mass of a label's row: whether factors so small that it makes them ordinary may become subnormal before. */
+XENT_INLINE int is_large(double mass) {
+    return mass > 0x1p16;
 }
 
 /* u - v >= 0 as hi + lo; infinite where it overflows or v is -inf. */
@@ -75,9 +69,9 @@ static inline REAL NAME(read_element)(const xent_layout *layout, const xent_view
 }
 
 /* Rows whose target mass A lies on one class y each: what goes in, z the label's logit read before the row was
- * overwritten, and what comes out. extreme: some mass is. */
+ * overwritten, and what comes out. large: some mass is. */
 typedef struct {
-    int extreme;
+    int large;
     double z[XENT_ROWS], mass[XENT_ROWS], factor_hi[XENT_ROWS], factor_lo[XENT_ROWS];
     double loss[XENT_ROWS], lse[XENT_ROWS], grad[XENT_ROWS];
 } NAME(labelled);
@@ -135,10 +129,10 @@ static inline void NAME(label_logits)(const NAME(sweeper) * w, int n, const int6
 /* One finite row, term = e^z in the scale of its sum:
  *   loss = A (lse - z_y) + zeta lse^2,   grad = factor [(A + 2 zeta lse) p - A 1_y]
  * with A p_y - A = -A (sum of the other terms) / total, which keeps every digit where p_y is nearly 1.
- * multiplier: what the terms are to be scaled by. extreme, a constant: the mass may be. */
+ * multiplier: what the terms are to be scaled by. large: the mass may be. */
 XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max, double z, wide term, double mass,
                                   double zeta, wide factor, double *loss, double *lse, double *grad, wide *multiplier,
-                                  const int extreme) {
+                                  const int large) {
     const int is_max = z == max;
     const wide gap = difference(max, z);
     const wide total = NAME(add)(top, rest);
@@ -148,9 +142,9 @@ XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max,
     *loss = mass == 0.0 ? 0.0 : mass * (gap.hi + (gap.lo + log_s));
     *loss += zeta == 0.0 ? 0.0 : zeta * *lse * *lse;
     wide lse_part = product(2.0 * zeta, zeta == 0.0 ? 0.0 : *lse);
-    if (extreme) {
-        const balance by = balance_of(factor.hi, mass > fabs(lse_part.hi) ? mass : fabs(lse_part.hi));
-        factor = wide_times(factor, by.power), lse_part = wide_times(lse_part, by.inverse), mass *= by.inverse;
+    if (large) {
+        const double n = balance_of(factor.hi, mass > fabs(lse_part.hi) ? mass : fabs(lse_part.hi));
+        factor = wide_scale(factor, n), lse_part = wide_scale(lse_part, -n), mass = scale_by(mass, -n);
     }
     const wide unit = NAME(div)(factor, total);
     const wide share = zeta == 0.0 ? (wide){mass, 0.0} : NAME(add)((wide){mass, 0.0}, lse_part);
@@ -164,7 +158,7 @@ XENT_INLINE void NAME(label_core)(wide top, wide rest, double log_s, double max,
  * that lies too deep. (Pointers are not `restrict`: with what gcc 12 makes of it, 1000 x 1024 takes 1.06 to 1.09 of the time.) */
 XENT_INLINE uint64_t NAME(label_batch)(NAME(sweeper) * w, NAME(labelled) * k, int padded, const double zeta) {
     const row_batch *b = &w->batch;
-    uint64_t special = !b->ordinary || k->extreme; /* as wide as what is compared: else masks of vectors are narrowed */
+    uint64_t special = !b->ordinary || k->large; /* as wide as what is compared: else masks of vectors are narrowed */
     for (int r = 0; r < padded; r++) {
         const double z = k->z[r], max = b->max[r];
         const int near = z > max - w->room.depth;
@@ -195,14 +189,14 @@ XENT_NOINLINE void NAME(label_rows)(NAME(sweeper) * w, NAME(labelled) * k, int r
     for (int r = 0; r < rows && special; r++) {
         const rowsum sum = sum_of(b, r);
         const double z = k->z[r];
+        const int near = !sum.far && z > sum.max - w->room.depth;
         if (sum.kind != ROW_FINITE) {
             k->lse[r] = NAME(row_lse)(&sum, 0.0), k->grad[r] = NAN;
             k->loss[r] = sum.kind != ROW_INFINITE ? NAN
                          : k->mass[r] == 0.0      ? (zeta == 0.0 ? 0.0 : INFINITY)
                          : z == INFINITY          ? NAN /* not inf - inf: its sign is the processor's */
                                                   : INFINITY;
-        } else if (sum.far || !(z > sum.max - w->room.depth) || is_extreme(k->mass[r])) {
-            const int near = !sum.far && z > sum.max - w->room.depth;
+        } else if (!near || is_large(k->mass[r])) {
             const wide term = near           ? NAME(exp_wide)((REAL)z, -sum.scale)
                               : !sum.far     ? (wide){0.0, 0.0}
                               : z == sum.max ? sum.top

@@ -45,10 +45,9 @@ XENT_INLINE void NAME(counted)(REAL z, double target, double pos_weight, double 
     const two_class its = NAME(two_class)((double)z, product(pos_weight, target), two_sum(1.0, -target), ordinary);
     const wide l = ordinary || its.loss.hi - its.loss.hi == 0.0 ? NAME(mul)(its.loss, (wide){weight, 0.0}) : its.loss;
     const wide g = NAME(mul)(its.grad, factor);
-    double value = its.lifted               ? (double)NAME(lowered)(l.hi)
-                   : fabs(l.hi) < 0x1p-1022 ? 0.0
-                                            : l.hi; /* a mean's may be tiny */
-    value = l.hi == l.hi ? value : INFINITY;        /* a product overflowed: no factor is NaN or negative */
+    /* Not below a double's smallest normal number: a mean of small weights is made of such losses, as in put_losses. */
+    double value = its.lifted ? (double)NAME(lowered)(l.hi) : fabs(l.hi) < 0x1p-1022 ? 0.0 : l.hi;
+    value = l.hi == l.hi ? value : INFINITY; /* a product overflowed: no factor is NaN or negative */
     const double slope = its.lifted ? (double)NAME(lowered)(g.hi) : zero_if(fabs(g.hi) < REAL_MIN, g.hi);
     const int counts = ordinary || weight != 0.0, is_nan = !ordinary && z != z; /* its sign is lost */
     *loss = !counts ? 0.0 : is_nan ? (double)NAN : value;

@@ -89,8 +89,8 @@ XENT_INLINE int NAME(is_ordinary)(double size) {
 /* factor / total mass. The total is about 2^LOOK_GUARD: in float64 a small factor of a large mass would become subnormal. */
 XENT_INLINE wide NAME(grown_by)(wide factor, wide total, wide mass) {
     if (sizeof(REAL) == 4) return wide_mul(wide_div(factor, total), mass);
-    const balance by = balance_of(factor.hi, mass.hi);
-    return wide_mul(wide_div(wide_times(factor, by.power), total), wide_times(mass, by.inverse));
+    const double n = balance_of(factor.hi, mass.hi);
+    return wide_mul(wide_div(wide_scale(factor, n), total), wide_scale(mass, -n));
 }
 XENT_INLINE NAME(soft_factors) NAME(soft_factors_of)(wide factor, wide total, wide mass, double zeta, double lse) {
     const double size_of_mass = mass.hi + fabs(2.0 * zeta * lse), all = fabs(factor.hi) * size_of_mass;
@@ -299,13 +299,13 @@ static void NAME(only_rows)(const xent_loss_args *a, NAME(sweeper) * w, soft_row
         const int64_t *y = rows->y + at;
         double times = 0.0;
         NAME(row_weights)(a, row, step, weight, &k);
-        k.extreme = 0;
+        k.large = 0;
         for (int r = 0; r < step; r++) {
             double q;
             gather_numbers(a->layout, a->probabilities, row_of(a->layout, a->probabilities, row[r]), (ptrdiff_t)y[r], 1,
                            &q);
             k.mass[r] = NAME(mul)((wide){q, 0.0}, (wide){entry(&p->class_weight, (ptrdiff_t)y[r], 1.0), 0.0}).hi;
-            k.extreme |= is_extreme(k.mass[r]);
+            k.large |= is_large(k.mass[r]);
             const double counted = NAME(times_counted)(p, &k, r, weight[r]);
             times = counted > times ? counted : times;
         }

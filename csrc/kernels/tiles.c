@@ -192,7 +192,7 @@ void KERNEL(tile_grad)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last,
         const smoothing e = smoothing_of(p, s, a->tile->classes);
         wide factor = NAME(row_factor)(a, row, weight), mass = mass_of(&e, s);
         NAME(labelled)
-        k = {.extreme = is_extreme(mass.hi),
+        k = {.large = is_large(mass.hi),
              .z[0] = s->at_label,
              .mass[0] = mass.hi,
              .factor_hi[0] = factor.hi,
@@ -204,13 +204,13 @@ void KERNEL(tile_grad)(const xent_loss_args *a, ptrdiff_t first, ptrdiff_t last,
         NAME(view_of_sum) v = {0};
         wide grown = {0.0, 0.0};
         if (p->z_loss != 0.0) mass = wide_add(mass, product(2.0 * p->z_loss, lse));
-        const balance by = balance_of(factor.hi, mass.hi);
+        const double balance = balance_of(factor.hi, mass.hi);
         const int lift =
             fabs(factor.hi) * fabs(mass.hi) < 0x1p800 && fabs(factor.hi) < 0x1p800; /* by 2^128, lowered at the end */
         if (lift) factor = wide_scale(factor, 128.0);
         if (finite)
             v = NAME(look_again)(&s->sum),
-            grown = wide_mul(wide_div(wide_times(factor, by.power), v.total), wide_times(mass, by.inverse));
+            grown = wide_mul(wide_div(wide_scale(factor, balance), v.total), wide_scale(mass, -balance));
         for (ptrdiff_t start = 0; start < classes; start += XENT_SMALL_BLOCK) {
             const ptrdiff_t n = classes - start < XENT_SMALL_BLOCK ? classes - start : XENT_SMALL_BLOCK;
             const REAL *x = NAME(logits_at)(&w, x_row, start, n);

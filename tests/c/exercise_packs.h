@@ -31,7 +31,7 @@ static unsigned char *numbers_in(xent_type type, size_t size, ptrdiff_t rows, pt
     return data;
 }
 
-enum { PACKED_CALLS = 5 };
+enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, OF_LABELS, OF_LABELS_IGNORED, PACKED_CALLS };
 
 static atomic_int in_call; /* a function of the library runs: check_kernels.c may refuse it memory */
 
@@ -81,16 +81,16 @@ static xent_status packed_call(int what, xent_type type, ptrdiff_t rows, ptrdiff
                      y = {.data = out, .type = type, .strides = strides};
     const xent_shape s = {.ndim = 2, .shape = shape, .class_axes = 2};
     xent_status status;
-    if (what < 2) {
+    if (what == SOFTMAX || what == LOG_SOFTMAX) {
         in_call = 1;
-        status = what ? (f64 ? xent_log_softmax_f64 : xent_log_softmax_f32)(&s, &x, &y)
-                      : (f64 ? xent_softmax_f64 : xent_softmax_f32)(&s, &x, &y);
+        status = what == LOG_SOFTMAX ? (f64 ? xent_log_softmax_f64 : xent_log_softmax_f32)(&s, &x, &y)
+                                     : (f64 ? xent_softmax_f64 : xent_softmax_f32)(&s, &x, &y);
         in_call = 0;
-    } else if (what == 4)
+    } else if (what == LOGSUMEXP)
         status = packed_logsumexp(&s, &x, f64, hash);
     else
-        status = packed_cross_entropy(&s, &x, &y, what == 3, f64);
-    for (ptrdiff_t i = 0; i < rows && what != 4; i++)
+        status = packed_cross_entropy(&s, &x, &y, what == OF_LABELS_IGNORED, f64);
+    for (ptrdiff_t i = 0; i < rows && what != LOGSUMEXP; i++)
         for (ptrdiff_t c = 0; c < classes; c++) {
             const unsigned char *at = out + (size_t)(turned ? c * rows + i : i * classes + c) * size;
             uint64_t bits = 0;
